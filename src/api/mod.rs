@@ -1,0 +1,1 @@
+//! The HTTP API: routers, extractors, errors, OpenAPI. Thin: rules live in core.

@@ -1,0 +1,1 @@
+//! Passwords, sessions, set-up link, login rate limits. Must never store or log a secret.

@@ -1,0 +1,1 @@
+//! The load generator behind holdfast bench: real clients over the network.

@@ -1,0 +1,1 @@
+//! Configuration: flags over HOLDFAST_* over the TOML file over defaults. Unknown fields are refused.

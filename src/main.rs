@@ -1,0 +1,7 @@
+//! Parse and dispatch; everything else is in the library.
+
+/// Many small allocations of many sizes for years: mimalloc keeps the resident size steady where glibc's arenas grow.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Logging, metrics, disk watch, doctor. Must never take part in a write.

@@ -1,0 +1,1 @@
+//! The own CA, the node certificate, reload without restart.
