@@ -6,3 +6,6 @@
 
 pub mod entry;
 pub mod ids;
+pub mod keys;
+pub mod rows;
+pub mod view;

@@ -1,0 +1,238 @@
+//! How the rules see the state, and how they change it: reads through a narrow trait, writes collected as a list that
+//! the projection commits. Pure: nothing here knows where rows are stored.
+
+use std::sync::Arc;
+
+use super::entry::Digest;
+use super::keys::Key;
+use super::rows::{TypedRow, Value};
+
+/// The state could not be read. Never an answer to a client: whoever applies the log must stop, because going on would
+/// make this node differ from every other.
+#[derive(Debug)]
+pub struct ViewError(pub String);
+
+impl std::fmt::Display for ViewError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the state cannot be read: {}", self.0)
+    }
+}
+
+impl std::error::Error for ViewError {}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the first key up.
+    Up,
+    /// From the last key down.
+    Down,
+}
+
+/// Read access to the state.
+pub trait View {
+    /// The row under `key`.
+    ///
+    /// # Errors
+    /// [`ViewError`] when the store fails or the row does not decode.
+    fn get(&self, key: &Key) -> Result<Option<Value>, ViewError>;
+
+    /// At most `limit` rows with `first <= key <= last`, in the given direction.
+    ///
+    /// # Errors
+    /// [`ViewError`] when the store fails or a row does not decode.
+    fn scan(
+        &self,
+        range: std::ops::RangeInclusive<Key>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Key, Value)>, ViewError>;
+}
+
+/// Typed reads on any view.
+pub trait ViewExt: View {
+    /// The row under `key`, of the kind the caller expects there.
+    ///
+    /// # Errors
+    /// [`ViewError`] when the store fails or the row is of another kind.
+    fn row<R: TypedRow>(&self, key: Key) -> Result<Option<Arc<R>>, ViewError> {
+        match self.get(&key)? {
+            None => Ok(None),
+            Some(value) => typed(&key, value).map(Some),
+        }
+    }
+
+    /// At most `limit` rows of one kind in a range of keys.
+    ///
+    /// # Errors
+    /// As [`ViewExt::row`].
+    fn rows<R: TypedRow>(
+        &self,
+        range: std::ops::RangeInclusive<Key>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Key, Arc<R>)>, ViewError> {
+        let found = self.scan(range, direction, limit)?;
+        found.into_iter().map(|(key, value)| typed(&key, value).map(|row| (key, row))).collect()
+    }
+}
+
+impl<V: View + ?Sized> ViewExt for V {}
+
+fn typed<R: TypedRow>(key: &Key, value: Value) -> Result<Arc<R>, ViewError> {
+    R::from_value(value).ok_or_else(|| ViewError(format!("{key:?} holds a row of another kind")))
+}
+
+/// One changed row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// Which row.
+    pub key: Key,
+    /// Its value before this entry.
+    pub before: Option<Value>,
+    /// Its value after; `None` when it was removed.
+    pub after: Option<Value>,
+}
+
+/// The writes of one entry on top of a view; reads see them. Dropping it changes nothing.
+pub struct Changes<'a> {
+    view: &'a dyn View,
+    writes: Vec<Write>,
+}
+
+impl<'a> Changes<'a> {
+    /// No changes yet.
+    #[must_use]
+    pub fn new(view: &'a dyn View) -> Self {
+        Self { view, writes: Vec::new() }
+    }
+
+    /// Sets a row, reading what was there before.
+    ///
+    /// # Errors
+    /// [`ViewError`] when that read fails.
+    pub fn put(&mut self, key: Key, row: impl Into<Value>) -> Result<(), ViewError> {
+        let before = self.before(&key)?;
+        self.record(key, before, Some(row.into()));
+        Ok(())
+    }
+
+    /// Sets a row whose earlier value the caller knows (`None`: it is new), which saves the read.
+    pub fn replace(&mut self, key: Key, before: Option<Value>, row: impl Into<Value>) {
+        self.record(key, before, Some(row.into()));
+    }
+
+    /// Removes a row.
+    ///
+    /// # Errors
+    /// [`ViewError`] when reading the earlier value fails.
+    pub fn delete(&mut self, key: Key) -> Result<(), ViewError> {
+        let before = self.before(&key)?;
+        self.record(key, before, None);
+        Ok(())
+    }
+
+    /// The writes, each key once, in the order of first change.
+    #[must_use]
+    pub fn into_writes(self) -> Vec<Write> {
+        self.writes
+    }
+
+    fn before(&self, key: &Key) -> Result<Option<Value>, ViewError> {
+        if self.writes.iter().any(|write| write.key == *key) {
+            return Ok(None); // `record` keeps the first earlier value
+        }
+        self.view.get(key)
+    }
+
+    fn record(&mut self, key: Key, before: Option<Value>, after: Option<Value>) {
+        match self.writes.iter_mut().find(|write| write.key == key) {
+            Some(write) => write.after = after,
+            None => self.writes.push(Write { key, before, after }),
+        }
+    }
+}
+
+impl View for Changes<'_> {
+    fn get(&self, key: &Key) -> Result<Option<Value>, ViewError> {
+        match self.writes.iter().find(|write| write.key == *key) {
+            Some(write) => Ok(write.after.clone()),
+            None => self.view.get(key),
+        }
+    }
+
+    /// Scans the state *before* this entry: no rule needs to scan what it has just written.
+    fn scan(
+        &self,
+        range: std::ops::RangeInclusive<Key>,
+        direction: Direction,
+        limit: usize,
+    ) -> Result<Vec<(Key, Value)>, ViewError> {
+        self.view.scan(range, direction, limit)
+    }
+}
+
+/// A hash of the whole state that does not depend on the order of changes: the sum, over all rows, of BLAKE3 of key and
+/// value, as four wrapping 64-bit lanes. It is kept up to date by adding and subtracting the rows that change.
+///
+/// It detects divergence and damage. It is not meant to withstand somebody who constructs colliding states: who can do
+/// that holds the data directory, and the log's chain hash is what proves the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StateHash([u64; 4]);
+
+impl StateHash {
+    /// Adds a row.
+    pub fn add(&mut self, key: &Key, value: &[u8]) {
+        let lanes = row_lanes(key, value);
+        for (sum, lane) in self.0.iter_mut().zip(lanes) {
+            *sum = sum.wrapping_add(lane);
+        }
+    }
+
+    /// Takes a row away.
+    pub fn subtract(&mut self, key: &Key, value: &[u8]) {
+        let lanes = row_lanes(key, value);
+        for (sum, lane) in self.0.iter_mut().zip(lanes) {
+            *sum = sum.wrapping_sub(lane);
+        }
+    }
+
+    /// Follows one write.
+    pub fn follow(&mut self, write: &Write) {
+        if let Some(before) = &write.before {
+            self.subtract(&write.key, &before.encode());
+        }
+        if let Some(after) = &write.after {
+            self.add(&write.key, &after.encode());
+        }
+    }
+
+    /// The hash as bytes, little-endian lanes.
+    #[must_use]
+    pub fn to_bytes(self) -> Digest {
+        let mut bytes = [0; 32];
+        for (slot, lane) in bytes.chunks_exact_mut(8).zip(self.0) {
+            slot.copy_from_slice(&lane.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// Reads [`StateHash::to_bytes`].
+    #[must_use]
+    pub fn from_bytes(bytes: Digest) -> Self {
+        let mut lanes = [0; 4];
+        for (lane, chunk) in lanes.iter_mut().zip(bytes.chunks_exact(8)) {
+            *lane = chunk.try_into().map_or(0, u64::from_le_bytes);
+        }
+        Self(lanes)
+    }
+}
+
+fn row_lanes(key: &Key, value: &[u8]) -> [u64; 4] {
+    let mut hasher = blake3::Hasher::new();
+    let key = key.encode();
+    hasher.update(&[key.len() as u8]);
+    hasher.update(&key);
+    hasher.update(value);
+    StateHash::from_bytes(*hasher.finalize().as_bytes()).0
+}
