@@ -29,3 +29,94 @@ pub const ORGANISATION_CHARS_MAX: usize = 120;
 pub const TIME_ZONE_CHARS_MAX: usize = 64;
 /// What a device calls itself.
 pub const DEVICE_CHARS_MAX: usize = 100;
+// ---- Operations: configuration, TLS, authentication, blobs, disk, logging, command line ----
+
+/// Bytes of a configuration file. Ours is 4 KiB with every comment; more is a wrong file.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes kept free on the data disk whatever its size: room for a checkpoint and a full segment while writes are refused.
+pub const DISK_RESERVE_BYTES_DEFAULT: u64 = 256 * 1024 * 1024;
+/// Percent of the data disk kept free: on a large disk, other tenants fill 256 MiB faster than a person reacts.
+pub const DISK_RESERVE_PERCENT_DEFAULT: u64 = 2;
+/// Percent by which free space must exceed the reserve before writes are accepted again, so that the state does not flap.
+pub const DISK_RESUME_MARGIN_PERCENT: u64 = 10;
+/// Log files kept (one a day): two weeks is what a fault report usually needs.
+pub const LOG_FILES_MAX_DEFAULT: usize = 14;
+/// Log lines waiting for the disk. Beyond it lines are dropped and counted: logging must never slow a write.
+pub const LOG_LINES_BUFFERED_MAX: usize = 16 * 1024;
+/// Bytes of a log filter directive: a longer one is a mistake, and it is parsed on every change.
+pub const LOG_FILTER_BYTES_MAX: usize = 1024;
+
+/// Days that the own CA is valid: longer than any machine; a new CA means trusting anew on every client.
+pub const TLS_CA_DAYS: u64 = 3_650;
+/// Days that the node certificate is valid: two years less two days, under the 825 days that Apple's clients allow.
+pub const TLS_NODE_DAYS: u64 = 728;
+/// Days of validity left at which the node certificate is issued anew.
+pub const TLS_RENEW_DAYS: u64 = 30;
+/// Hours that a new certificate is back-dated, so that a client whose clock is behind accepts it.
+pub const TLS_BACKDATE_HOURS: u64 = 24;
+/// Bytes of an uploaded chain or key in PEM: five RSA-4096 certificates are 12 KiB.
+pub const TLS_PEM_BYTES_MAX: usize = 128 * 1024;
+/// Certificates of an uploaded chain: public chains have at most 4.
+pub const TLS_CHAIN_CERTIFICATES_MAX: usize = 8;
+/// TLS 1.3 tickets sent after a handshake: one suffices for a reconnect, and they are stateless, so none is kept here.
+pub const TLS_TICKETS_PER_HANDSHAKE: usize = 1;
+/// Bytes that rustls may buffer per connection in each direction before it pushes back on our side.
+pub const TLS_CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// KiB of memory for one password hash (19 MiB, the OWASP minimum for argon2id with two passes).
+pub const PASSWORD_HASH_MEMORY_KIB: u32 = 19 * 1024;
+/// Passes of a password hash over its memory.
+pub const PASSWORD_HASH_PASSES: u32 = 2;
+/// Lanes of a password hash: one, so that one login takes one core.
+pub const PASSWORD_HASH_LANES: u32 = 1;
+/// Password hashes computed at once: 2 × 19 MiB, and a login storm leaves the other cores to the chat.
+pub const PASSWORD_HASH_CONCURRENCY: usize = 2;
+/// Logins that wait for a hash. At 30 ms a hash and two at once, the last waits a second; beyond that: busy.
+pub const PASSWORD_HASH_WAITING_MAX: usize = 64;
+/// Seconds a client is told to wait when the hash queue is full.
+pub const PASSWORD_BUSY_RETRY_AFTER_SECONDS: u64 = 2;
+/// Characters of the shortest password.
+pub const PASSWORD_CHARS_MIN: usize = 10;
+/// Characters of the longest password.
+pub const PASSWORD_CHARS_MAX: usize = 256;
+/// Bytes of the longest password: 256 characters of four bytes.
+pub const PASSWORD_BYTES_MAX: usize = 1024;
+/// Failed logins of one account before it must wait. A person mistypes three times, not ten.
+pub const LOGIN_ACCOUNT_BURST: u32 = 10;
+/// Seconds until an account may try once more after its burst: 5,760 guesses a day, useless against our policy.
+pub const LOGIN_ACCOUNT_REFILL_SECONDS: u32 = 15;
+/// Failed logins of one address before it must wait: an office of 200 behind one address shares it.
+pub const LOGIN_ADDRESS_BURST: u32 = 100;
+/// Seconds until an address may try once more after its burst.
+pub const LOGIN_ADDRESS_REFILL_SECONDS: u32 = 2;
+/// Accounts, and addresses, that the login limiter remembers: about 2 MiB in all under an attack with random names.
+pub const LOGIN_BUCKETS_MAX: usize = 10_000;
+/// Bytes of an account name that the limiter keys on; longer names are cut, which only joins their buckets.
+pub const LOGIN_ACCOUNT_BYTES_MAX: usize = 128;
+/// Wrong set-up tokens before the link locks until the operator prints it again.
+pub const SETUP_WRONG_TRIES_MAX: u32 = 10;
+
+/// Bytes of one attachment unless the configuration says otherwise.
+pub const BLOB_BYTES_MAX_DEFAULT: u64 = 100 * 1024 * 1024;
+/// Bytes read at a time while a blob is hashed or copied.
+pub const BLOB_CHUNK_BYTES: usize = 64 * 1024;
+
+/// Open files wanted: 10,000 connections and the store; less is a warning of `doctor`.
+pub const OPEN_FILES_WANTED: u64 = 16_384;
+/// Milliseconds of one fsync above which `doctor` warns: a spinning disk takes 10, a network disk 30.
+pub const DOCTOR_FSYNC_WARN_MS: u64 = 30;
+/// Milliseconds of one fsync above which `doctor` fails: sends would time out under load.
+pub const DOCTOR_FSYNC_FAIL_MS: u64 = 500;
+/// Writes that `doctor` measures; the median is judged.
+pub const DOCTOR_FSYNC_ROUNDS: usize = 9;
+/// Bytes of one write that `doctor` measures: a small commit batch.
+pub const DOCTOR_FSYNC_BYTES: usize = 4096;
+/// Days of certificate validity left at which `doctor` warns.
+pub const DOCTOR_CERTIFICATE_WARN_DAYS: i64 = 14;
+
+/// Bytes of an answer of the admin socket: a list of 10,000 users is 3 MiB.
+pub const ADMIN_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Seconds until a request on the admin socket is given up: a checkpoint or a verify on the other side may hold it.
+pub const ADMIN_REQUEST_TIMEOUT_SECONDS: u64 = 60;
+/// Background workers that the registry shows: a part that registers without end is a bug, not a list.
+pub const WORKERS_MAX: usize = 64;
