@@ -52,13 +52,16 @@ impl Tracker {
 
     /// Goes on to `entry`, or says which rule it breaks.
     pub(super) fn advance(&mut self, entry: &Entry, payload_hash: &Digest) -> Result<(), &'static str> {
+        self.advance_unhashed(entry)?;
+        self.at.chain = chain_after(&self.at.chain, entry, payload_hash);
+        Ok(())
+    }
+
+    /// As `advance`, but leaves the chain hash behind.
+    fn advance_unhashed(&mut self, entry: &Entry) -> Result<(), &'static str> {
         self.check_order(entry)?;
-        self.at = LogPosition {
-            index: entry.index,
-            epoch: entry.epoch,
-            hlc: self.at.hlc.max(entry.hlc),
-            chain: chain_after(&self.at.chain, entry, payload_hash),
-        };
+        let hlc = self.at.hlc.max(entry.hlc);
+        self.at = LogPosition { index: entry.index, epoch: entry.epoch, hlc, chain: self.at.chain };
         Ok(())
     }
 
@@ -271,18 +274,28 @@ pub(super) struct Verified {
     pub(super) chain: Digest,
 }
 
+/// How closely frames are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// Order and the hash of every entry.
+    Chain,
+    /// Order only; the chain hash is taken from the frame's header, which the checksum covers. Half the time: for opening.
+    Order,
+}
+
 /// Turns frames back into entries. Keeps its zstd context between calls.
 pub(super) struct FrameDecoder {
     decompressor: zstd::bulk::Decompressor<'static>,
+    depth: Depth,
 }
 
 impl FrameDecoder {
-    pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { decompressor: zstd::bulk::Decompressor::new()? })
+    pub(super) fn new(depth: Depth) -> std::io::Result<Self> {
+        Ok(Self { decompressor: zstd::bulk::Decompressor::new()?, depth })
     }
 
-    /// The entries of a frame whose checksum was verified. Checks order and chain against `tracker` and moves it behind
-    /// the frame; on an error `tracker` is unchanged.
+    /// The entries of a frame whose checksum was verified (none at [`Depth::Order`]). Checks order and chain against
+    /// `tracker` and moves it behind the frame; on an error `tracker` is unchanged.
     pub(super) fn decode(
         &mut self,
         header: &FrameHeader,
@@ -298,16 +311,25 @@ impl FrameDecoder {
             ));
         }
         let mut next = tracker.clone();
-        let mut entries = Vec::with_capacity(header.entries);
+        let mut entries = Vec::with_capacity(if self.depth == Depth::Chain { header.entries } else { 0 });
         let mut previous = (0, Hlc(0));
         for index in header.first_index..=header.last_index() {
-            let (entry, payload_hash) = take_entry(&mut body, index, previous)?;
-            next.advance(&entry, &payload_hash).map_err(|what| format!("entry {index}: {what}"))?;
+            let (entry, erased_hash) = take_entry(&mut body, index, previous)?;
             previous = (entry.epoch, entry.hlc);
+            let broken = |what| format!("entry {index}: {what}");
+            if self.depth == Depth::Order {
+                next.advance_unhashed(&entry).map_err(broken)?;
+                continue;
+            }
+            let payload_hash = erased_hash.unwrap_or_else(|| *blake3::hash(&entry.payload).as_bytes());
+            next.advance(&entry, &payload_hash).map_err(broken)?;
             entries.push(Verified { entry, chain: next.at.chain });
         }
         if !body.is_empty() {
             return Err(format!("{} bytes follow the frame's last entry", body.len()));
+        }
+        if self.depth == Depth::Order {
+            next.at.chain = header.chain_after;
         }
         if next.at.chain != header.chain_after {
             return Err("the hash chain does not match".to_owned());
@@ -327,8 +349,8 @@ impl FrameDecoder {
     }
 }
 
-/// Takes one entry off a body: the entry and its payload's hash.
-fn take_entry(body: &mut Bytes, index: u64, (epoch, hlc): (u64, Hlc)) -> Result<(Entry, Digest), String> {
+/// Takes one entry off a body, with its payload's hash if that is all that is left of the payload.
+fn take_entry(body: &mut Bytes, index: u64, (epoch, hlc): (u64, Hlc)) -> Result<(Entry, Option<Digest>), String> {
     let short = || format!("entry {index} is cut short");
     let epoch = epoch.wrapping_add(take_varint(body).ok_or_else(short)?);
     let hlc = Hlc(hlc.0.wrapping_add(unzigzag(take_varint(body).ok_or_else(short)?)));
@@ -349,14 +371,13 @@ fn take_entry(body: &mut Bytes, index: u64, (epoch, hlc): (u64, Hlc)) -> Result<
     }
     let stored = body.split_to(length);
     let erased = flags & ENTRY_ERASED != 0;
-    let (payload, payload_hash) = if erased {
+    let (payload, erased_hash) = if erased {
         let hash = Digest::try_from(&stored[..]).map_err(|_| format!("entry {index} is erased but has no hash"))?;
-        (Bytes::new(), hash)
+        (Bytes::new(), Some(hash))
     } else {
-        let hash = *blake3::hash(&stored).as_bytes();
-        (stored, hash)
+        (stored, None)
     };
-    Ok((Entry { index, epoch, hlc, origin: Origin { site, node }, kind, payload, erased }, payload_hash))
+    Ok((Entry { index, epoch, hlc, origin: Origin { site, node }, kind, payload, erased }, erased_hash))
 }
 
 /// Takes 32 bytes. The caller has checked that they are there.
@@ -427,7 +448,7 @@ mod tests {
             };
             let frame = [vec![0; HEADER_BYTES], body].concat();
             let mut tracker = Tracker::default();
-            prop_assert!(FrameDecoder::new().unwrap().decode(&header, &frame, &mut tracker).is_err());
+            prop_assert!(FrameDecoder::new(Depth::Chain).unwrap().decode(&header, &frame, &mut tracker).is_err());
             prop_assert_eq!(tracker.at, LogPosition::default());
         }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::error::LogError;
-use super::frame::{FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker, Verified};
+use super::frame::{Depth, FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker, Verified};
 use super::recovery::load;
 use super::segment::{
     SEGMENT_HEADER_BYTES, SegmentFooter, SegmentInfo, SegmentMeta, SegmentName, SparsePoint, list, point_before,
@@ -96,7 +96,7 @@ impl LogReader {
         let point = view.active.as_ref().and_then(|active| point_before(&active.points, index));
         let sealed = Arc::clone(&view.sealed);
         drop(view);
-        let decoder = FrameDecoder::new().map_err(|e| {
+        let decoder = FrameDecoder::new(Depth::Chain).map_err(|e| {
             LogError::io("start decompressor for", active.as_ref().map_or(Path::new("log"), |meta| &meta.name.path), e)
         })?;
         let mut entries = EntryIter {

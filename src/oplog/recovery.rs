@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::disk::{Disk, is_no_room, sync_dir, write_zeros};
 use super::error::LogError;
-use super::frame::LogPosition;
+use super::frame::{Depth, LogPosition};
 use super::scan::{Scan, ScanStart, Tail, read_segment, scan, scan_growing};
 use super::segment::{
     SEGMENT_HEADER_BYTES, SegmentFooter, SegmentHeader, SegmentMeta, SegmentName, SparsePoint, footer_bytes, list,
@@ -52,7 +52,7 @@ pub(super) struct Loaded {
     pub(super) last: Option<Scan>,
 }
 
-/// Loads all segments: headers, footers and their continuity; the last one entirely. Reads only.
+/// Loads all segments: headers, footers and their continuity; the last one frame by frame. Reads only.
 pub(super) fn load(names: &[SegmentName], cluster: Option<[u8; 16]>) -> Result<Loaded, LogError> {
     let mut loaded = Loaded::default();
     let mut cluster = cluster;
@@ -135,6 +135,7 @@ fn load_sealed(file: &File, name: &SegmentName, header: &SegmentHeader) -> Resul
 
 fn load_last(file: &File, name: &SegmentName, header: &SegmentHeader) -> Result<(SegmentMeta, Scan), LogError> {
     let file_bytes = file_length(file, name)?;
+    let start = ScanStart::of_segment(header.before, Depth::Order);
     // A footer that does not verify is an unfinished seal: the scan tells, and the entries are verified either way.
     let footer = match SegmentFooter::read(file, file_bytes, name) {
         Err(LogError::Corrupt { .. }) => None,
@@ -143,13 +144,12 @@ fn load_last(file: &File, name: &SegmentName, header: &SegmentHeader) -> Result<
     if let Some(footer) = footer {
         let bytes = read_segment(file, name)?;
         let frames = bytes.get(..footer.offset as usize).unwrap_or(&bytes);
-        let found = scan(frames, ScanStart::of_segment(header.before))
-            .map_err(|e| LogError::io("start decompressor for", &name.path, e))?;
+        let found = scan(frames, start).map_err(|e| LogError::io("start decompressor for", &name.path, e))?;
         check_sealed(&found, &footer)
             .map_err(|what| LogError::corrupt(&name.path, found.frames_end, found.after.index + 1, what))?;
         return Ok((sealed_meta(name, header, &footer, file_bytes), found));
     }
-    let found = scan_growing(file, name, header.before)?;
+    let found = scan_growing(file, name, start)?;
     if let Tail::Damaged { what, resumes } = &found.tail {
         let what = resumes.map_or_else(
             || what.clone(),

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::error::LogError;
-use super::frame::{FLAG_CONTINUES, FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker};
+use super::frame::{Depth, FLAG_CONTINUES, FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker};
 use super::segment::{FOOTER_MAGIC, SEGMENT_HEADER_BYTES, SegmentName, SparsePoint};
 use crate::limits::{LOG_SEGMENT_FILE_BYTES_MAX, LOG_SPARSE_INDEX_BYTES};
 
@@ -64,10 +64,10 @@ pub(super) fn read_segment(file: &File, name: &SegmentName) -> Result<Vec<u8>, L
 
 /// Scans a segment without a footer, which a running writer may be appending to. A read can overtake a write half way and
 /// see a later write before an earlier one, so anything but a clean end counts only if it is still there at the next look.
-pub(super) fn scan_growing(file: &File, name: &SegmentName, before: LogPosition) -> Result<Scan, LogError> {
+pub(super) fn scan_growing(file: &File, name: &SegmentName, start: ScanStart) -> Result<Scan, LogError> {
     let mut last_end = None;
     loop {
-        let found = scan(&read_segment(file, name)?, ScanStart::of_segment(before))
+        let found = scan(&read_segment(file, name)?, start)
             .map_err(|e| LogError::io("start decompressor for", &name.path, e))?;
         if found.tail == Tail::Clean || last_end == Some(found.frames_end) {
             return Ok(found);
@@ -89,21 +89,24 @@ pub(super) struct ScanStart {
     pub(super) offset: usize,
     /// The position before the frame there.
     pub(super) before: LogPosition,
+    /// How closely to look. The last frame is always checked with its chain: the writer goes on from there.
+    pub(super) depth: Depth,
 }
 
 impl ScanStart {
     /// The first frame of a segment that starts after `before`.
-    pub(super) const fn of_segment(before: LogPosition) -> Self {
-        Self { offset: SEGMENT_HEADER_BYTES, before }
+    pub(super) const fn of_segment(before: LogPosition, depth: Depth) -> Self {
+        Self { offset: SEGMENT_HEADER_BYTES, before, depth }
     }
 }
 
 /// Walks the frames in `bytes` (a segment up to its footer, if it has one).
-pub(super) fn scan(bytes: &[u8], ScanStart { offset, before }: ScanStart) -> Result<Scan, std::io::Error> {
-    let mut decoder = FrameDecoder::new()?;
+pub(super) fn scan(bytes: &[u8], ScanStart { offset, before, depth }: ScanStart) -> Result<Scan, std::io::Error> {
+    let mut decoder = FrameDecoder::new(depth)?;
     let mut tracker = Tracker::new(before);
     let (mut offset, mut frames, mut points) = (offset, 0, Vec::new());
-    let tail = loop {
+    let mut last_frame = None;
+    let mut tail = loop {
         let rest = bytes.get(offset..).unwrap_or_default();
         let (header, frame) = match FrameHeader::parse_whole(rest) {
             Ok(found) => found,
@@ -117,8 +120,14 @@ pub(super) fn scan(bytes: &[u8], ScanStart { offset, before }: ScanStart) -> Res
         }
         add_point(&mut points, offset as u64, &start);
         offset += header.length;
+        last_frame = Some((header, frame, start));
         frames += 1;
     };
+    if let (Depth::Order, Some((header, frame, start))) = (depth, last_frame)
+        && let Err(what) = FrameDecoder::new(Depth::Chain)?.decode(&header, frame, &mut Tracker::new(start))
+    {
+        tail = Tail::Damaged { what, resumes: None };
+    }
     let entries = tracker.at.index - before.index;
     Ok(Scan { after: tracker.at, entries, frames, frames_end: offset as u64, points, tail })
 }

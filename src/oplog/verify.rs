@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::error::LogError;
-use super::frame::{FrameHeader, LogPosition};
+use super::frame::{Depth, FrameHeader, LogPosition};
 use super::recovery::{CutTail, check_follows, check_sealed, read_header};
 use super::scan::{Resume, Scan, ScanStart, Tail, read_segment, scan, scan_growing};
 use super::segment::{SegmentFooter, SegmentName, list};
@@ -103,14 +103,14 @@ impl Run {
     fn failed(&mut self, name: &SegmentName, error: LogError) {
         self.expected = None;
         match error {
-            LogError::Corrupt { place, what } => self.find(name, place.offset, place.index, what),
+            LogError::Corrupt { place, what } => self.find(name, (place.offset, place.index), what),
             // Trimmed since the directory was listed.
             LogError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {}
-            other => self.find(name, 0, name.first_index, other.to_string()),
+            other => self.find(name, (0, name.first_index), other.to_string()),
         }
     }
 
-    fn find(&mut self, name: &SegmentName, offset: u64, index: u64, what: impl Into<String>) {
+    fn find(&mut self, name: &SegmentName, (offset, index): (u64, u64), what: impl Into<String>) {
         self.report.findings.push(Finding { path: name.path.clone(), offset, index, what: what.into() });
     }
 
@@ -118,16 +118,16 @@ impl Run {
         let file = File::open(&name.path).map_err(|e| LogError::io("open", &name.path, e))?;
         let header = read_header(&file, name)?;
         if *self.cluster.get_or_insert(header.cluster) != header.cluster {
-            self.find(name, 0, name.first_index, "the segment belongs to another cluster than the first one");
+            self.find(name, (0, name.first_index), "the segment belongs to another cluster than the first one");
         }
         if let Some(Err(what)) = self.expected.map(|end| check_follows(&end, &header.before)) {
-            self.find(name, 0, name.first_index, what);
+            self.find(name, (0, name.first_index), what);
         }
         let file_bytes = file.metadata().map_err(|e| LogError::io("stat", &name.path, e))?.len();
         self.report.bytes += file_bytes;
         let footer = match SegmentFooter::read(&file, file_bytes, name) {
             Err(LogError::Corrupt { place, what }) => {
-                self.find(name, place.offset, place.index, what);
+                self.find(name, (place.offset, place.index), what);
                 None
             }
             other => other?,
@@ -139,8 +139,7 @@ impl Run {
             None => {
                 self.find(
                     name,
-                    file_bytes,
-                    name.first_index,
+                    (file_bytes, name.first_index),
                     "the segment has no good footer though a later one exists",
                 );
                 let bytes = read_segment(&file, name)?;
@@ -161,7 +160,7 @@ impl Run {
         if let Some(whole) = self.frames(frames, name, before)?
             && let Err(what) = check_sealed(&whole, &footer)
         {
-            self.find(name, whole.frames_end, whole.after.index + 1, what);
+            self.find(name, (whole.frames_end, whole.after.index + 1), what);
         }
         // The footer verified by itself, so the next segment can be held against it whatever this one is like inside.
         self.expected = Some(footer.after);
@@ -169,7 +168,7 @@ impl Run {
     }
 
     fn growing(&mut self, file: &File, name: &SegmentName, before: LogPosition) -> Result<(), LogError> {
-        let found = scan_growing(file, name, before)?;
+        let found = scan_growing(file, name, ScanStart::of_segment(before, Depth::Chain))?;
         let (bytes, what) = match found.tail {
             Tail::Damaged { .. } => {
                 let bytes = read_segment(file, name)?;
@@ -191,12 +190,13 @@ impl Run {
 
     /// Walks all frames, also behind damage. Returns the scan if there was none.
     fn frames(&mut self, bytes: &[u8], name: &SegmentName, before: LogPosition) -> Result<Option<Scan>, LogError> {
-        let mut start = ScanStart::of_segment(before);
+        let first = ScanStart::of_segment(before, Depth::Chain);
+        let mut start = first;
         loop {
             let found = scan(bytes, start).map_err(|e| LogError::io("start decompressor for", &name.path, e))?;
             self.report.frames += found.frames;
             self.report.entries += found.entries;
-            let whole = start.offset == ScanStart::of_segment(before).offset;
+            let whole = start.offset == first.offset;
             let (what, resumes) = match &found.tail {
                 Tail::Clean | Tail::UnfinishedSeal { .. } => return Ok(whole.then_some(found)),
                 Tail::Torn { what, .. } => ((*what).to_owned(), None),
@@ -204,11 +204,11 @@ impl Run {
             };
             let index = found.after.index + 1;
             let Some(resume) = resumes else {
-                self.find(name, found.frames_end, index, what);
+                self.find(name, (found.frames_end, index), what);
                 return Ok(None);
             };
             let behind = format!("{what}; good entries follow at byte {}, index {}", resume.offset, resume.index);
-            self.find(name, found.frames_end, index, behind);
+            self.find(name, (found.frames_end, index), behind);
             start = behind_damage(bytes, resume);
             self.report.frames += 1;
             self.report.entries += start.before.index + 1 - resume.index;
@@ -227,5 +227,5 @@ fn behind_damage(bytes: &[u8], resume: Resume) -> ScanStart {
         // The search has parsed these very bytes; stopping here keeps even a defect from looping.
         Err(_) => (bytes.len() - offset, LogPosition { index: resume.index, ..LogPosition::default() }),
     };
-    ScanStart { offset: offset + length, before }
+    ScanStart { offset: offset + length, before, depth: Depth::Chain }
 }
