@@ -287,11 +287,13 @@ pub(super) enum Depth {
 pub(super) struct FrameDecoder {
     decompressor: zstd::bulk::Decompressor<'static>,
     depth: Depth,
+    /// The frame's body; reused as long as no entry keeps a part of it.
+    body: Vec<u8>,
 }
 
 impl FrameDecoder {
     pub(super) fn new(depth: Depth) -> std::io::Result<Self> {
-        Ok(Self { decompressor: zstd::bulk::Decompressor::new()?, depth })
+        Ok(Self { decompressor: zstd::bulk::Decompressor::new()?, depth, body: Vec::new() })
     }
 
     /// The entries of a frame whose checksum was verified (none at [`Depth::Order`]). Checks order and chain against
@@ -302,35 +304,23 @@ impl FrameDecoder {
         frame: &[u8],
         tracker: &mut Tracker,
     ) -> Result<Vec<Verified>, String> {
-        let mut body = self.inflate(header, &frame[HEADER_BYTES..])?;
-        if header.first_index != tracker.at.index + 1 {
-            return Err(format!(
-                "the frame starts at index {}, expected is {}",
-                header.first_index,
-                tracker.at.index + 1
-            ));
+        self.inflate(header, &frame[HEADER_BYTES..])?;
+        let expected = tracker.at.index + 1;
+        if header.first_index != expected {
+            return Err(format!("the frame starts at index {}, expected is {expected}", header.first_index));
         }
         let mut next = tracker.clone();
-        let mut entries = Vec::with_capacity(if self.depth == Depth::Chain { header.entries } else { 0 });
-        let mut previous = (0, Hlc(0));
-        for index in header.first_index..=header.last_index() {
-            let (entry, erased_hash) = take_entry(&mut body, index, previous)?;
-            previous = (entry.epoch, entry.hlc);
-            let broken = |what| format!("entry {index}: {what}");
-            if self.depth == Depth::Order {
-                next.advance_unhashed(&entry).map_err(broken)?;
-                continue;
+        let entries = match self.depth {
+            Depth::Order => {
+                walk(&self.body, header, |entry, _, _| next.advance_unhashed(&entry))?;
+                next.at.chain = header.chain_after;
+                Vec::new()
             }
-            let payload_hash = erased_hash.unwrap_or_else(|| *blake3::hash(&entry.payload).as_bytes());
-            next.advance(&entry, &payload_hash).map_err(broken)?;
-            entries.push(Verified { entry, chain: next.at.chain });
-        }
-        if !body.is_empty() {
-            return Err(format!("{} bytes follow the frame's last entry", body.len()));
-        }
-        if self.depth == Depth::Order {
-            next.at.chain = header.chain_after;
-        }
+            Depth::Chain => {
+                let body = Bytes::from(std::mem::take(&mut self.body));
+                verify_body(&body, header, &mut next)?
+            }
+        };
         if next.at.chain != header.chain_after {
             return Err("the hash chain does not match".to_owned());
         }
@@ -338,26 +328,67 @@ impl FrameDecoder {
         Ok(entries)
     }
 
-    fn inflate(&mut self, header: &FrameHeader, packed: &[u8]) -> Result<Bytes, String> {
-        let body = if header.flags & FLAG_ZSTD == 0 {
-            Bytes::copy_from_slice(packed)
+    fn inflate(&mut self, header: &FrameHeader, packed: &[u8]) -> Result<(), String> {
+        self.body.clear();
+        if header.flags & FLAG_ZSTD == 0 {
+            self.body.extend_from_slice(packed);
         } else {
-            let body = self.decompressor.decompress(packed, header.raw_bytes);
-            Bytes::from(body.map_err(|e| format!("the frame does not decompress: {e}"))?)
-        };
-        if body.len() == header.raw_bytes { Ok(body) } else { Err("the frame's body has the wrong length".to_owned()) }
+            self.body.reserve(header.raw_bytes);
+            let unpacked = self.decompressor.decompress_to_buffer(packed, &mut self.body);
+            unpacked.map_err(|e| format!("the frame does not decompress: {e}"))?;
+        }
+        if self.body.len() == header.raw_bytes {
+            Ok(())
+        } else {
+            Err("the frame's body has the wrong length".to_owned())
+        }
     }
 }
 
-/// Takes one entry off a body, with its payload's hash if that is all that is left of the payload.
-fn take_entry(body: &mut Bytes, index: u64, (epoch, hlc): (u64, Hlc)) -> Result<(Entry, Option<Digest>), String> {
+/// Checks every entry of a body with its hash. Their payloads share the body's memory.
+fn verify_body(body: &Bytes, header: &FrameHeader, next: &mut Tracker) -> Result<Vec<Verified>, String> {
+    let mut entries = Vec::with_capacity(header.entries);
+    walk(body, header, |mut entry, payload, erased_hash| {
+        let payload_hash = erased_hash.unwrap_or_else(|| *blake3::hash(payload).as_bytes());
+        entry.payload = body.slice_ref(payload);
+        next.advance(&entry, &payload_hash)?;
+        entries.push(Verified { entry, chain: next.at.chain });
+        Ok(())
+    })?;
+    Ok(entries)
+}
+
+/// Gives each entry of a body to `visit`: the entry without its payload, the payload, and the payload's hash if that is
+/// all that is left of it.
+fn walk<'a>(
+    mut body: &'a [u8],
+    header: &FrameHeader,
+    mut visit: impl FnMut(Entry, &'a [u8], Option<Digest>) -> Result<(), &'static str>,
+) -> Result<(), String> {
+    let mut previous = (0, Hlc(0));
+    for index in header.first_index..=header.last_index() {
+        let (entry, stored) = take_entry(&mut body, index, previous)?;
+        previous = (entry.epoch, entry.hlc);
+        let (payload, erased_hash) = if entry.erased {
+            let hash = Digest::try_from(stored).map_err(|_| format!("entry {index} is erased but has no hash"))?;
+            (&[][..], Some(hash))
+        } else {
+            (stored, None)
+        };
+        visit(entry, payload, erased_hash).map_err(|what| format!("entry {index}: {what}"))?;
+    }
+    if body.is_empty() { Ok(()) } else { Err(format!("{} bytes follow the frame's last entry", body.len())) }
+}
+
+/// Takes one entry off a body: the entry without its payload, and the bytes stored for the payload.
+fn take_entry<'a>(body: &mut &'a [u8], index: u64, (epoch, hlc): (u64, Hlc)) -> Result<(Entry, &'a [u8]), String> {
     let short = || format!("entry {index} is cut short");
     let epoch = epoch.wrapping_add(take_varint(body).ok_or_else(short)?);
     let hlc = Hlc(hlc.0.wrapping_add(unzigzag(take_varint(body).ok_or_else(short)?)));
     let mut half = || take_varint(body).and_then(|value| u16::try_from(value).ok());
     let site = half().ok_or_else(|| format!("entry {index} has no valid site"))?;
     let node = half().ok_or_else(|| format!("entry {index} has no valid node"))?;
-    if body.remaining() < 2 {
+    if body.len() < 2 {
         return Err(short());
     }
     let (kind, flags) = (body.get_u8(), body.get_u8());
@@ -366,18 +397,10 @@ fn take_entry(body: &mut Bytes, index: u64, (epoch, hlc): (u64, Hlc)) -> Result<
         return Err(format!("entry {index} has unknown flags {flags:#x}"));
     }
     let length = take_varint(body).and_then(|n| usize::try_from(n).ok()).ok_or_else(short)?;
-    if length > body.len() {
-        return Err(short());
-    }
-    let stored = body.split_to(length);
+    let (stored, rest) = body.split_at_checked(length).ok_or_else(short)?;
+    *body = rest;
     let erased = flags & ENTRY_ERASED != 0;
-    let (payload, erased_hash) = if erased {
-        let hash = Digest::try_from(&stored[..]).map_err(|_| format!("entry {index} is erased but has no hash"))?;
-        (Bytes::new(), Some(hash))
-    } else {
-        (stored, None)
-    };
-    Ok((Entry { index, epoch, hlc, origin: Origin { site, node }, kind, payload, erased }, erased_hash))
+    Ok((Entry { index, epoch, hlc, origin: Origin { site, node }, kind, payload: Bytes::new(), erased }, stored))
 }
 
 /// Takes 32 bytes. The caller has checked that they are there.
@@ -406,7 +429,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn take_varint(input: &mut Bytes) -> Option<u64> {
+fn take_varint(input: &mut &[u8]) -> Option<u64> {
     let mut value = 0_u64;
     for (position, byte) in input.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);
@@ -432,7 +455,7 @@ mod tests {
         fn varints_and_zigzag_round_trip(value: u64) {
             let mut out = Vec::new();
             put_varint(&mut out, value);
-            let mut input = Bytes::from(out);
+            let mut input = &out[..];
             prop_assert_eq!(take_varint(&mut input), Some(value));
             prop_assert!(input.is_empty());
             prop_assert_eq!(unzigzag(zigzag(value)), value);
@@ -460,8 +483,8 @@ mod tests {
 
     #[test]
     fn overlong_varints_are_refused() {
-        assert_eq!(take_varint(&mut Bytes::from_static(&[0xff; 11])), None);
-        assert_eq!(take_varint(&mut Bytes::from_static(&[0x80, 0x80])), None);
-        assert_eq!(take_varint(&mut Bytes::new()), None);
+        assert_eq!(take_varint(&mut &[0xff; 11][..]), None);
+        assert_eq!(take_varint(&mut &[0x80, 0x80][..]), None);
+        assert_eq!(take_varint(&mut &[][..]), None);
     }
 }
