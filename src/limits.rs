@@ -24,3 +24,5 @@ pub const LOG_READ_AHEAD_BYTES: usize = 256 << 10;
 pub const LOG_SEGMENT_FILE_BYTES_MAX: u64 = 1 << 30;
 /// Bodies below this many bytes are not worth trying to compress: zstd's own frame costs about a dozen bytes.
 pub const LOG_COMPRESS_BYTES_MIN: usize = 64;
+/// Threads that check the last log segment when the log is opened. Beyond four, reading the file takes longer.
+pub const LOG_OPEN_THREADS_MAX: usize = 4;

@@ -21,6 +21,8 @@ pub(super) const FLAG_CONTINUES: u8 = 2;
 const ENTRY_ERASED: u8 = 1;
 /// Bytes of an entry in a body beside its payload, at most: three 10-byte varints, two of 3, kind, flags.
 pub(super) const ENTRY_OVERHEAD_BYTES: usize = 38;
+/// The highest index a log may hold; leaves room to count on without overflow, whatever a forged file says.
+pub(super) const INDEX_MAX: u64 = i64::MAX as u64;
 /// zstd's fastest standard level: the log thread pays for it on every commit.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -133,6 +135,9 @@ impl FrameHeader {
         }
         if header.entries == 0 || header.entries > LOG_FRAME_ENTRIES_MAX {
             return Err("the frame's entry count is impossible");
+        }
+        if header.first_index == 0 || header.first_index > INDEX_MAX {
+            return Err("the frame's first index is impossible");
         }
         if header.flags & !(FLAG_ZSTD | FLAG_CONTINUES) != 0 {
             return Err("the frame has unknown flags");

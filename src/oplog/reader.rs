@@ -235,6 +235,7 @@ impl EntryIter {
             name: meta.name,
             offset: SEGMENT_HEADER_BYTES as u64,
             end: meta.frames_end,
+            last_index: meta.after.index,
             file_bytes: meta.file_bytes,
             window: Vec::new(),
             window_at: 0,
@@ -297,6 +298,8 @@ struct Cursor {
     offset: u64,
     /// Where the readable frames end.
     end: u64,
+    /// Index of the last entry before `end`.
+    last_index: u64,
     file_bytes: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -312,6 +315,10 @@ impl Cursor {
     /// The header of the frame at the cursor, `None` at the end of the segment.
     fn peek(&mut self, expected_index: u64) -> Result<Option<FrameHeader>, LogError> {
         if self.offset >= self.end {
+            if expected_index != self.last_index + 1 {
+                let what = format!("the segment ends before index {}", self.last_index);
+                return Err(LogError::corrupt(&self.name.path, self.end, expected_index, what));
+            }
             return Ok(None);
         }
         let offset = self.offset;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use super::error::LogError;
 use super::frame::{Depth, FLAG_CONTINUES, FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker};
 use super::segment::{FOOTER_MAGIC, SEGMENT_HEADER_BYTES, SegmentName, SparsePoint};
-use crate::limits::{LOG_SEGMENT_FILE_BYTES_MAX, LOG_SPARSE_INDEX_BYTES};
+use crate::limits::{LOG_OPEN_THREADS_MAX, LOG_SEGMENT_FILE_BYTES_MAX, LOG_SPARSE_INDEX_BYTES};
 
 /// What stands behind the last good frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(super) struct Resume {
 }
 
 /// The good frames of a segment and what follows them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Scan {
     /// The position after the last good frame.
     pub(super) after: LogPosition,
@@ -89,7 +89,7 @@ pub(super) struct ScanStart {
     pub(super) offset: usize,
     /// The position before the frame there.
     pub(super) before: LogPosition,
-    /// How closely to look. The last frame is always checked with its chain: the writer goes on from there.
+    /// How closely to look.
     pub(super) depth: Depth,
 }
 
@@ -101,35 +101,102 @@ impl ScanStart {
 }
 
 /// Walks the frames in `bytes` (a segment up to its footer, if it has one).
-pub(super) fn scan(bytes: &[u8], ScanStart { offset, before, depth }: ScanStart) -> Result<Scan, std::io::Error> {
-    let mut decoder = FrameDecoder::new(depth)?;
-    let mut tracker = Tracker::new(before);
-    let (mut offset, mut frames, mut points) = (offset, 0, Vec::new());
-    let mut last_frame = None;
-    let mut tail = loop {
+pub(super) fn scan(bytes: &[u8], start: ScanStart) -> Result<Scan, std::io::Error> {
+    if start.depth == Depth::Order
+        && let Some(found) = scan_in_parallel(bytes, start)?
+    {
+        return Ok(found);
+    }
+    let mut decoder = FrameDecoder::new(Depth::Chain)?;
+    let mut tracker = Tracker::new(start.before);
+    let (mut offset, mut frames, mut points) = (start.offset, 0, Vec::new());
+    let tail = loop {
         let rest = bytes.get(offset..).unwrap_or_default();
         let (header, frame) = match FrameHeader::parse_whole(rest) {
             Ok(found) => found,
             Err(what) => break classify(rest, offset as u64, tracker.at.index + 1, what),
         };
-        let start = tracker.at;
+        let before = tracker.at;
         // The checksum holds, so these bytes were written like this: a defect or a forgery, never a torn write.
         if let Err(what) = decoder.decode(&header, frame, &mut tracker) {
             let resumes = Search::new(rest, offset as u64, header.first_index).from(header.length).first;
             break Tail::Damaged { what, resumes };
         }
-        add_point(&mut points, offset as u64, &start);
+        add_point(&mut points, offset as u64, &before);
         offset += header.length;
-        last_frame = Some((header, frame, start));
         frames += 1;
     };
-    if let (Depth::Order, Some((header, frame, start))) = (depth, last_frame)
-        && let Err(what) = FrameDecoder::new(Depth::Chain)?.decode(&header, frame, &mut Tracker::new(start))
-    {
-        tail = Tail::Damaged { what, resumes: None };
-    }
-    let entries = tracker.at.index - before.index;
+    let entries = tracker.at.index - start.before.index;
     Ok(Scan { after: tracker.at, entries, frames, frames_end: offset as u64, points, tail })
+}
+
+/// A frame whose checksum holds, and the index and chain hash before it.
+struct Placed<'a> {
+    header: FrameHeader,
+    frame: &'a [u8],
+    before: LogPosition,
+}
+
+/// The scan for opening: checksums, and the order of entries on several threads, as a full segment can hold a million.
+/// `None` when there is anything out of order: the plain scan then says what and where.
+fn scan_in_parallel(bytes: &[u8], start: ScanStart) -> Result<Option<Scan>, std::io::Error> {
+    let (mut offset, mut before) = (start.offset, start.before);
+    let (mut placed, mut points) = (Vec::new(), Vec::new());
+    let tail = loop {
+        let rest = bytes.get(offset..).unwrap_or_default();
+        let (header, frame) = match FrameHeader::parse_whole(rest) {
+            Ok(found) => found,
+            Err(what) => break classify(rest, offset as u64, before.index + 1, what),
+        };
+        if header.first_index != before.index + 1 {
+            return Ok(None);
+        }
+        add_point(&mut points, offset as u64, &before);
+        let after =
+            LogPosition { index: header.last_index(), chain: header.chain_after, epoch: 0, hlc: start.before.hlc };
+        placed.push(Placed { header, frame, before });
+        before = after;
+        offset += frame.len();
+    };
+    let Some(after) = order_of(&placed, start.before)? else { return Ok(None) };
+    let entries = after.index - start.before.index;
+    Ok(Some(Scan { after, entries, frames: placed.len() as u64, frames_end: offset as u64, points, tail }))
+}
+
+/// Checks the order of all entries, and the chain of the last frame, from which the writer goes on. Returns the position
+/// after them, or `None` when something is out of order.
+fn order_of(placed: &[Placed<'_>], start: LogPosition) -> Result<Option<LogPosition>, std::io::Error> {
+    let Some(last) = placed.last() else { return Ok(Some(start)) };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(LOG_OPEN_THREADS_MAX);
+    let share = placed.len().div_ceil(threads);
+    let walked: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..placed.len())
+            .step_by(share)
+            // Each share starts one frame early, so that the order across the border is checked too.
+            .map(|from| &placed[from.saturating_sub(1)..(from + share).min(placed.len())])
+            .map(|part| scope.spawn(move || walk_order(part)))
+            .collect();
+        workers.into_iter().map(|worker| worker.join().unwrap_or(Ok(None))).collect()
+    });
+    let mut after = start;
+    for part in walked {
+        let Some(at) = part? else { return Ok(None) };
+        after = LogPosition { hlc: after.hlc.max(at.hlc), ..at };
+    }
+    let mut tracker = Tracker::new(last.before);
+    let chain = FrameDecoder::new(Depth::Chain)?.decode(&last.header, last.frame, &mut tracker);
+    Ok(chain.is_ok().then_some(after))
+}
+
+fn walk_order(part: &[Placed<'_>]) -> Result<Option<LogPosition>, std::io::Error> {
+    let mut decoder = FrameDecoder::new(Depth::Order)?;
+    let mut tracker = Tracker::new(part.first().map_or_else(LogPosition::default, |first| first.before));
+    for Placed { header, frame, .. } in part {
+        if decoder.decode(header, frame, &mut tracker).is_err() {
+            return Ok(None);
+        }
+    }
+    Ok(Some(tracker.at))
 }
 
 /// Says what `rest` is, which does not start with a good frame.

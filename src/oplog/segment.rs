@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use bytes::{Buf, BufMut};
 
 use super::error::LogError;
-use super::frame::{LogPosition, take_digest};
+use super::frame::{INDEX_MAX, LogPosition, take_digest};
 use crate::core::entry::Digest;
 use crate::core::ids::Hlc;
 
@@ -174,10 +174,23 @@ impl SegmentFooter {
         let mut bytes = vec![0; length as usize];
         file.read_exact_at(&mut bytes, offset).map_err(io)?;
         let footer = Self::decode(&bytes).map_err(corrupt)?;
-        if footer.offset != offset || footer.after.index.checked_sub(footer.entries) != Some(place.first_index - 1) {
+        if !footer.points_fit(place.first_index) {
+            return Err(corrupt("the footer's sparse index leads outside of the segment"));
+        }
+        if footer.offset != offset
+            || footer.after.index > INDEX_MAX
+            || footer.after.index.checked_sub(footer.entries) != Some(place.first_index - 1)
+        {
             return Err(corrupt("the footer does not fit its segment"));
         }
         Ok(Some(footer))
+    }
+
+    fn points_fit(&self, first_index: u64) -> bool {
+        self.points.iter().all(|point| {
+            (first_index..=self.after.index).contains(&point.index)
+                && (SEGMENT_HEADER_BYTES as u64..self.offset).contains(&point.offset)
+        })
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
@@ -233,7 +246,7 @@ impl SegmentName {
 fn first_index_of(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_suffix(".seg")?;
     let plain = digits.len() == NAME_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse().ok().filter(|index| plain && *index > 0)
+    digits.parse().ok().filter(|index| plain && (1..=INDEX_MAX).contains(index))
 }
 
 /// What a log directory holds.

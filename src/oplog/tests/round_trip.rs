@@ -252,3 +252,37 @@ fn one_process_writes() {
     drop(writer);
     open(dir.path());
 }
+
+#[test]
+fn opening_and_verifying_see_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _) = LogWriter::open(LogOptions { segment_bytes: 1 << 20, ..options(dir.path()) }).unwrap();
+    for number in 0..300 {
+        let node = 1 + (number / 50 % 2) as u16;
+        let mut batch = entries(number * 3 + 1..=number * 3 + 3, 400);
+        for entry in &mut batch {
+            // The first node's clock runs ahead: the highest reading is not the last one.
+            entry.origin.node = node;
+            entry.hlc = Hlc((entry.index + if node == 1 { 5_000 } else { 0 }) << 16);
+            entry.epoch = number / 50;
+        }
+        writer.append(&batch).unwrap();
+    }
+    let position = writer.position();
+    drop(writer);
+    let mut bytes = std::fs::read(&files(dir.path())[0]).unwrap();
+    let both = |bytes: &[u8]| {
+        let look = |depth| scan::scan(bytes, scan::ScanStart::of_segment(LogPosition::default(), depth)).unwrap();
+        let (order, chain) = (look(frame::Depth::Order), look(frame::Depth::Chain));
+        assert_eq!(order, chain);
+        chain
+    };
+    let whole = both(&bytes);
+    assert_eq!((whole.after, whole.tail, whole.frames), (position, scan::Tail::Clean, 300));
+    assert!(whole.after.hlc > Hlc(5_000 << 16) && whole.points.len() > 1);
+    for offset in (104..whole.frames_end as usize).step_by(9_973) {
+        bytes[offset] ^= 1;
+        assert!(both(&bytes).frames < 300);
+        bytes[offset] ^= 1;
+    }
+}
