@@ -1,1 +1,4 @@
-//! The applied state: typed rows, overlay, checkpoints into sled, the memory twin, snapshots. Derived: it may be deleted at any time. Only this folder touches sled.
+//! The applied state: typed rows in an overlay, checkpoints into sled, the memory twin, snapshots. All of it is
+//! derived from the log and may be deleted at any time. Only this folder touches sled.
+
+pub mod memory_view;
