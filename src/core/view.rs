@@ -207,6 +207,22 @@ impl StateHash {
         }
     }
 
+    /// The hash of a state that holds the rows of both, no row twice.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let mut sum = self;
+        sum.0.iter_mut().zip(other.0).for_each(|(lane, more)| *lane = lane.wrapping_add(more));
+        sum
+    }
+
+    /// The hash of a state without the rows of `other`, all of which it holds.
+    #[must_use]
+    pub fn minus(self, other: Self) -> Self {
+        let mut rest = self;
+        rest.0.iter_mut().zip(other.0).for_each(|(lane, less)| *lane = lane.wrapping_sub(less));
+        rest
+    }
+
     /// The hash as bytes, little-endian lanes.
     #[must_use]
     pub fn to_bytes(self) -> Digest {

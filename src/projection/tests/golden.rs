@@ -1,0 +1,234 @@
+//! The bytes on disk, for ever: a change here is a change of format, and needs `STATE_FORMAT` to grow.
+
+use data_encoding::HEXLOWER;
+
+use super::*;
+use crate::core::ids::{InviteId, SessionId};
+use crate::core::rows;
+use crate::core::view::StateHash;
+use crate::projection::store::Batch;
+use crate::projection::unit::{Packer, UnitKey};
+
+const ROWS: &str = include_str!("../../../tests/fixtures/rows-v1.txt");
+
+/// One row of every kind, every field set.
+fn samples() -> Vec<(&'static str, Key, Value)> {
+    let (user, channel) = (UserId(0x0102_0304), ChannelId(0x0a0b_0c0d));
+    let bytes = |byte: u8| bytes::Bytes::from(vec![byte; 16]);
+    let text = |text: &str| text.to_owned();
+    let reference: Value = rows::Reference { id: 77 }.into();
+    vec![
+        (
+            "settings",
+            Key::Settings,
+            rows::Settings {
+                version: 2,
+                organisation: text("磐信"),
+                default_locale: text("zh-CN"),
+                time_zone: text("Asia/Shanghai"),
+                session_days: 30,
+                edit_window_seconds: 900,
+                created_ms: 1_800_000_000_000,
+            }
+            .into(),
+        ),
+        (
+            "user",
+            Key::User(user),
+            rows::User {
+                id: user.0,
+                username: text("anna"),
+                display_name: text("Anna"),
+                role: 5,
+                password_hash: text("$argon2id$x"),
+                locale: text("en"),
+                disabled: true,
+                version: 3,
+                created_ms: 9,
+                must_change_password: true,
+            }
+            .into(),
+        ),
+        ("username", Key::Username([1; 16]), reference.clone()),
+        (
+            "session",
+            Key::Session(SessionId(5)),
+            rows::Session {
+                id: 5,
+                user: user.0,
+                token_hash: bytes(2),
+                device: text("Firefox"),
+                address: text("10.0.0.1"),
+                created_ms: 10,
+                expires_ms: 11,
+            }
+            .into(),
+        ),
+        ("session_token", Key::SessionToken([2; 16]), reference.clone()),
+        ("user_session", Key::UserSession(user, SessionId(5)), reference.clone()),
+        (
+            "invite",
+            Key::Invite(InviteId(6)),
+            rows::Invite {
+                id: 6,
+                token_hash: bytes(3),
+                creator: user.0,
+                role: 2,
+                channels: vec![1, 2],
+                created_ms: 12,
+                expires_ms: 13,
+                uses_max: 4,
+                uses: 1,
+                revoked: true,
+            }
+            .into(),
+        ),
+        ("invite_token", Key::InviteToken([3; 16]), reference.clone()),
+        (
+            "channel",
+            Key::Channel(channel),
+            rows::Channel {
+                id: channel.0,
+                kind: 2,
+                name: text("general"),
+                topic: text("all"),
+                creator: user.0,
+                created_ms: 14,
+                archived: true,
+                version: 5,
+                direct: vec![3, 4],
+            }
+            .into(),
+        ),
+        ("channel_name", Key::ChannelName([4; 16]), reference.clone()),
+        ("direct_pair", Key::DirectPair(UserId(3), UserId(4)), reference),
+        (
+            "channel_head",
+            Key::ChannelHead(channel),
+            rows::ChannelHead { last_seq: 300, last_ms: 15, members: 7 }.into(),
+        ),
+        ("member", Key::Member(channel, user), rows::Member { role: 1, joined_ms: 16 }.into()),
+        ("membership", Key::Membership(user, channel), rows::Membership { read_seq: 299, notify: 1 }.into()),
+        (
+            "message",
+            Key::Message(channel, 300),
+            rows::Message {
+                id: 8,
+                sender: user.0,
+                client_id: bytes(5),
+                body: text("hello 你好"),
+                edits: 1,
+                created_ms: 17,
+                edited_ms: 18,
+                deleted_ms: 19,
+            }
+            .into(),
+        ),
+        (
+            "sent",
+            Key::Sent(user, 33),
+            rows::Sent { number: 33, client_id: bytes(6), channel: channel.0, seq: 300 }.into(),
+        ),
+        (
+            "audit",
+            Key::Audit(400),
+            rows::Audit {
+                at_ms: 20,
+                actor: user.0,
+                session: 5,
+                address: text("local"),
+                action: text("user.create"),
+                target_kind: text("user"),
+                target: 8,
+                before: text("{}"),
+                after: text("{\"a\":1}"),
+            }
+            .into(),
+        ),
+    ]
+}
+
+fn pairs(unit: UnitKey, rows: &[(u8, Vec<u8>)], old_parts: u16) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut batch = Batch::new();
+    Packer::new().unwrap().put(&mut batch, (unit, old_parts), rows).unwrap();
+    batch.into_iter().map(|(key, value)| (HEXLOWER.encode(&key), value)).collect()
+}
+
+#[test]
+fn rows_of_every_version_keep_their_bytes_and_can_be_read() {
+    let mut lines = ROWS.lines().filter(|line| !line.starts_with('#'));
+    for (name, key, value) in samples() {
+        let line = format!("{name} {} {}", HEXLOWER.encode(&key.encode()), HEXLOWER.encode(&value.encode()));
+        let stored = lines.next().unwrap_or_default();
+        assert_eq!(stored, line, "the bytes of {name} changed");
+        let mut fields = stored.split(' ').skip(1).map(|hex| HEXLOWER.decode(hex.as_bytes()).unwrap());
+        let key = Key::decode(&fields.next().unwrap()).unwrap();
+        assert_eq!(Value::decode(&key, &fields.next().unwrap()).unwrap(), value);
+    }
+    assert_eq!(lines.next(), None, "a kind of row without a sample");
+}
+
+#[test]
+fn the_meta_row_keeps_its_bytes() {
+    let identity = open::Identity { cluster: CLUSTER, boot_id: "boot".to_owned() };
+    let meta = identity.meta(at(300), StateHash::from_bytes([5; 32]));
+    let bytes = meta.to_bytes();
+    assert_eq!(HEXLOWER.encode(&bytes), META_HEX);
+    assert_eq!(meta::Meta::from_bytes(&bytes, Path::new("x"), CLUSTER).unwrap(), meta);
+}
+
+#[test]
+fn units_keep_their_bytes() {
+    let key = |seq| Key::Message(ChannelId(1), seq);
+    let small = UnitKey::of(&Key::ChannelHead(ChannelId(1)));
+    assert_eq!(pairs(small, &[(0, vec![1, 8, 3])], 1), [("0c0000000000000001".to_owned(), Some(vec![0, 1, 8, 3]))]);
+
+    let block = UnitKey::of(&key(70));
+    assert_eq!(block, UnitKey::of(&key(64)));
+    let rows = [(0, vec![1, 2]), (6, vec![3])];
+    let name = "0f00000000000000010000000000000002".to_owned();
+    assert_eq!(pairs(block, &rows, 1), [(name.clone(), Some(vec![0, 0, 2, 1, 2, 6, 1, 3]))]);
+    assert_eq!(pairs(block, &[], 2), [(name.clone(), None), (format!("{name}0001"), None)], "no rows: all parts go");
+
+    // A fixed frame of an earlier build, since a newer zstd may compress otherwise.
+    let frame = HEXLOWER.decode(BLOCK_HEX.as_bytes()).unwrap();
+    let content = unit::join_parts(block, &[frame]).unwrap().unwrap();
+    let read = unit::decode_rows(block, content).unwrap();
+    let expected: Vec<_> = (64..96).map(|seq| (key(seq), message(seq, "the same words again"))).collect();
+    assert_eq!(&read[..], &expected[..]);
+}
+
+#[test]
+fn long_units_are_split_into_small_values_and_joined_again() {
+    let noise: Vec<u8> = (0..400u32).flat_map(|i| *blake3::hash(&i.to_le_bytes()).as_bytes()).collect();
+    let unit = UnitKey::of(&Key::Audit(1));
+    let parts = pairs(unit, &[(0, noise.clone())], 0);
+    assert_eq!(parts.len(), 4);
+    let values: Vec<_> = parts.into_iter().map(|(_, value)| value.unwrap()).collect();
+    assert!(values.iter().all(|value| value.len() <= crate::limits::STATE_VALUE_BYTES_MAX));
+    assert_eq!(HEXLOWER.encode(&values[0][..7]), "020004a35d2a5d".to_owned());
+    assert_eq!(unit::join_parts(unit, &values).unwrap().unwrap(), noise);
+    let mut torn = values.clone();
+    torn[2][0] ^= 1;
+    assert_eq!(unit::join_parts(unit, &torn).unwrap(), None, "parts of different writes do not join");
+    let shorter = pairs(unit, &[(0, noise[..5_000].to_vec())], 4);
+    assert_eq!(shorter.iter().filter(|(_, value)| value.is_none()).count(), 2, "parts no longer used go");
+}
+
+proptest::proptest! {
+    #[test]
+    fn foreign_bytes_never_panic(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
+        for unit in [UnitKey::of(&Key::Message(ChannelId(1), 5)), UnitKey::of(&Key::Audit(1))] {
+            if unit::part_count(unit, &bytes).is_ok()
+                && let Ok(Some(content)) = unit::join_parts(unit, std::slice::from_ref(&bytes))
+            {
+                let _ = unit::decode_rows(unit, content);
+            }
+        }
+        let _ = UnitKey::parse(&bytes);
+        let _ = meta::Meta::from_bytes(&bytes, Path::new("x"), CLUSTER);
+    }
+}
+
+const META_HEX: &str = "";
+const BLOCK_HEX: &str = "";
