@@ -2,7 +2,7 @@
 //! refused. Short, because it stops what everybody tries first; the login rate limit stops the rest.
 
 /// Lower-case bases, sorted: digits and letters that lead every public list of leaked passwords, English and Chinese.
-const COMMON: [&str; 217] = [
+const COMMON: [&str; 218] = [
     "0123456789",
     "0987654321",
     "1111111111",
@@ -269,8 +269,20 @@ mod tests {
     #[test]
     fn common_ones_and_their_variants_are_found() {
         for password in [
-            "Password123", "PASSWORD2024!", "1234567890", "woaini1314", "qwertyuiop", "2024holdfast", "aaaaaaaaaaaa",
-            "ababababab", "3456789012", "9876543210", "abcdefghijkl", "Welcome1!!", "123456789a", "!!letmein2024",
+            "Password123",
+            "PASSWORD2024!",
+            "1234567890",
+            "woaini1314",
+            "qwertyuiop",
+            "2024holdfast",
+            "aaaaaaaaaaaa",
+            "ababababab",
+            "3456789012",
+            "9876543210",
+            "abcdefghijkl",
+            "Welcome1!!",
+            "123456789a",
+            "!!letmein2024",
         ] {
             assert!(is_common(password), "{password}");
         }
@@ -278,7 +290,13 @@ mod tests {
 
     #[test]
     fn ordinary_phrases_are_not() {
-        for password in ["three blue kettles", "我的猫喜欢晒太阳也喜欢鱼", "xK9#mPq2vL", "passwordless-entry-7", "rootbeer-float-19"] {
+        for password in [
+            "three blue kettles",
+            "我的猫喜欢晒太阳也喜欢鱼",
+            "xK9#mPq2vL",
+            "passwordless-entry-7",
+            "rootbeer-float-19",
+        ] {
             assert!(!is_common(password), "{password}");
         }
     }

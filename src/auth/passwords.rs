@@ -246,6 +246,10 @@ fn hash_now(argon2: &Argon2<'_>, password: &str) -> Result<String, PasswordError
 
 fn verify_now(shared: &Shared, password: &str, stored_phc: Option<&str>) -> Result<PasswordVerdict, PasswordError> {
     let phc = PasswordHash::new(stored_phc.unwrap_or(&shared.dummy_phc)).map_err(internal)?;
+    if phc.hash.is_none() {
+        // Without this a damaged record would read as a wrong password, and nobody would look for the damage.
+        return Err(internal("the stored hash is cut short"));
+    }
     // A password beyond the bound cannot have been set; the work is done all the same, on an equally long stand-in.
     let tried = if password.len() > PASSWORD_BYTES_MAX { "too long" } else { password };
     let matches = match shared.argon2.verify_password(tried.as_bytes(), &phc) {
@@ -359,7 +363,13 @@ mod tests {
         assert_eq!(code("li.lei.beijing", "!li.lei.beijing!"), Some("password_same_as_username"));
         assert_eq!(code("lilei", "Password123!"), Some("password_too_common"));
         assert_eq!(code("lilei", "three blue kettles"), None);
-        assert_eq!(PasswordPolicy { chars_min: 1 }.check("a", "short"), Err(PasswordRefusal::TooShort { chars_min: 10 }));
-        assert_eq!(PasswordPolicy { chars_min: 14 }.check("a", "xK9#mPq2vL"), Err(PasswordRefusal::TooShort { chars_min: 14 }));
+        assert_eq!(
+            PasswordPolicy { chars_min: 1 }.check("a", "short"),
+            Err(PasswordRefusal::TooShort { chars_min: 10 })
+        );
+        assert_eq!(
+            PasswordPolicy { chars_min: 14 }.check("a", "xK9#mPq2vL"),
+            Err(PasswordRefusal::TooShort { chars_min: 14 })
+        );
     }
 }

@@ -80,11 +80,9 @@ impl fmt::Display for SetupError {
                 "the set-up link is locked after {SETUP_WRONG_TRIES_MAX} wrong tries; run `holdfast init --link` on the \
                  server: it prints a fresh one"
             ),
-            SetupError::Damaged { path, reason } => write!(
-                f,
-                "{} cannot be read: {reason}; remove it and run `holdfast init --link`",
-                path.display()
-            ),
+            SetupError::Damaged { path, reason } => {
+                write!(f, "{} cannot be read: {reason}; remove it and run `holdfast init --link`", path.display())
+            }
             SetupError::Token(error) => write!(f, "{error}"),
             SetupError::Io { path, source } => {
                 write!(f, "cannot use {}: {source}; check that this user owns the data directory", path.display())

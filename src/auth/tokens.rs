@@ -145,7 +145,7 @@ mod tests {
         assert!(!hashes_equal(&token_hash(&token), &token_hash("hf_x")));
     }
 
-    const PINNED_HASH: &str = "";
+    const PINNED_HASH: &str = "8ef15498751f04ac295f7af4236351f7";
 
     proptest! {
         #[test]

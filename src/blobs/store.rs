@@ -321,7 +321,7 @@ pub struct BlobReader {
 
 impl BlobReader {
     /// Size in bytes.
-    pub fn bytes(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -371,7 +371,7 @@ mod tests {
         let stored = store.put(&body[..], 10_000_000).unwrap();
         assert_eq!(stored, StoredBlob { hash: BlobHash::of(&body), bytes: 1_200_000, existed: false });
         assert_eq!(content(&store, &stored.hash), body);
-        assert_eq!(store.get(&stored.hash).unwrap().bytes(), 1_200_000);
+        assert_eq!(store.get(&stored.hash).unwrap().len_bytes(), 1_200_000);
         let name = stored.hash.to_string();
         let path = store.root.join(&name[..2]).join(&name[2..4]).join(&name);
         assert_eq!(mode_of(&path).unwrap(), FILE_MODE);
@@ -463,7 +463,8 @@ mod tests {
     fn parallel_uploads_of_one_content_agree() {
         let (_dir, store) = store();
         let hashes: Vec<BlobHash> = std::thread::scope(|scope| {
-            let uploads: Vec<_> = (0..8).map(|_| scope.spawn(|| store.put(&[9_u8; 5000][..], 9000).unwrap().hash)).collect();
+            let uploads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| store.put(&[9_u8; 5000][..], 9000).unwrap().hash)).collect();
             uploads.into_iter().map(|upload| upload.join().unwrap()).collect()
         });
         assert!(hashes.iter().all(|hash| *hash == hashes[0]));

@@ -41,14 +41,12 @@ impl NodeIdentity {
     /// # Errors
     /// When `node.toml` was edited by hand and no longer holds 32 hex digits.
     pub fn cluster_id_bytes(&self) -> Result<[u8; 16], DataDirError> {
-        HEXLOWER
-            .decode(self.cluster_id.as_bytes())
-            .ok()
-            .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok())
-            .ok_or_else(|| DataDirError::Identity {
+        HEXLOWER.decode(self.cluster_id.as_bytes()).ok().and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).ok_or_else(
+            || DataDirError::Identity {
                 path: PathBuf::from("node.toml"),
                 reason: "cluster_id must be 32 lower-case hex digits".to_owned(),
-            })
+            },
+        )
     }
 }
 

@@ -55,6 +55,9 @@ const LATENCY_BUCKETS_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Bounds in seconds of what should take milliseconds to seconds: checkpoints.
 const DURATION_BUCKETS_SECONDS: [f64; 10] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+/// The unit of the times in `/proc/<pid>/stat`: USER_HZ, which the Linux ABI fixes at 100.
+const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
+
 /// Bounds in entries of a commit batch.
 const BATCH_BUCKETS_ENTRIES: [f64; 12] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0];
 
@@ -196,17 +199,19 @@ pub struct ProcessFigures {
 
 /// Reads the process's own figures; what cannot be read (no `/proc`) is zero.
 pub fn process_figures() -> ProcessFigures {
-    let page_bytes = u64::try_from(rustix::param::page_size()).unwrap_or(4096);
-    let resident_pages = fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|text| text.split_whitespace().nth(1).and_then(|field| field.parse::<u64>().ok()))
-        .unwrap_or(0);
+    let resident_kib =
+        fs::read_to_string("/proc/self/status").ok().and_then(|text| parse_resident_kib(&text)).unwrap_or(0);
     let cpu_ticks = fs::read_to_string("/proc/self/stat").ok().and_then(|text| parse_cpu_ticks(&text)).unwrap_or(0);
     ProcessFigures {
-        resident_bytes: resident_pages * page_bytes,
-        cpu_seconds: cpu_ticks as f64 / rustix::param::clock_ticks_per_second() as f64,
+        resident_bytes: resident_kib * 1024,
+        cpu_seconds: cpu_ticks as f64 / CLOCK_TICKS_PER_SECOND,
         open_fds: fs::read_dir("/proc/self/fd").map_or(0, |entries| entries.count() as u64),
     }
+}
+
+/// `VmRSS` of `/proc/<pid>/status`, in KiB (proc(5)).
+fn parse_resident_kib(status: &str) -> Option<u64> {
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// utime + stime of `/proc/<pid>/stat` (proc(5): fields 14 and 15). The name in field 2 may hold blanks and brackets.

@@ -89,10 +89,11 @@ impl Workers {
             runs_ok: 0,
             runs_failed: 0,
         };
+        let full = all.len() >= WORKERS_MAX;
         match all.iter_mut().find(|worker| worker.name == name) {
             Some(old) if old.state == WorkerState::Stopped => *old = status,
             Some(_) => return Err(RegisterError::NameTaken(name.to_owned())),
-            None if all.len() >= WORKERS_MAX => return Err(RegisterError::TooMany),
+            None if full => return Err(RegisterError::TooMany),
             None => all.push(status),
         }
         Ok(Worker { registry: self.clone(), name: name.to_owned() })
