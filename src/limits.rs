@@ -187,3 +187,87 @@ pub const SNAPSHOT_ZSTD_LEVEL: i32 = 3;
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// One batch of a snapshot being loaded: large enough for speed, small beside the memory of a small machine.
 pub const SNAPSHOT_LOAD_BATCH_BYTES: usize = 16 << 20;
+
+// ---- write path ----
+
+/// Proposals that may wait for the log thread. At 30,000 a second it is half a second of work; beyond it clients are
+/// told to come back, which is kinder than an answer after many seconds.
+pub const PROPOSALS_MAX: usize = 16_384;
+/// Payload bytes that may wait for the log thread: bounds the memory of a storm of large messages.
+pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
+/// Entries in one append: an fdatasync is worth sharing, but the first must not wait for thousands of others.
+pub const COMMIT_ENTRIES_MAX: usize = 4_096;
+/// Payload bytes in one append.
+pub const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Durable batches that may wait for the apply thread: enough to keep both threads busy, few enough to push back.
+pub const BATCHES_WAITING_MAX: usize = 2;
+/// Entries applied before their answers and events go out together.
+pub const APPLY_CHUNK_ENTRIES: usize = 512;
+
+// ---- realtime ----
+
+/// Bytes of frames that may wait for one reader. A reader who is further behind is faster with a fresh page.
+pub const SESSION_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// What a waiting frame costs beside its bytes: counted, so that many tiny frames are bounded too.
+pub const SESSION_FRAME_OVERHEAD_BYTES: usize = 64;
+/// Bytes of the latest events kept for clients that were away: a minute at a thousand messages a second, hours in a
+/// normal day.
+pub const EVENT_RING_BYTES_MAX: usize = 32 << 20;
+/// The usual size of an event's JSON: the first guess of a buffer, not a bound.
+pub const EVENT_BYTES_TYPICAL: usize = 512;
+/// A request on the WebSocket: a message of the full length, escaped in the worst way (`\u0001`), and its frame.
+pub const WS_MESSAGE_BYTES_MAX: usize = 6 * MESSAGE_BYTES_MAX + 1_024;
+/// Requests of one connection that may be unanswered. Less than [`SENT_RING`], so that all of them can be sent again
+/// and be recognised.
+pub const WS_UNANSWERED_MAX: u32 = 64;
+/// How long a new connection may take to say `hello`.
+pub const WS_HELLO_SECONDS_MAX: u64 = 10;
+/// How long a closing connection may take to read its last frames.
+pub const WS_CLOSE_SECONDS_MAX: u64 = 3;
+/// How often every connection is pinged.
+pub const WS_PING_SECONDS: u64 = 30;
+/// For how long a client may say nothing, not even a pong.
+pub const WS_SILENT_SECONDS_MAX: u64 = 75;
+/// Channels in which one user's read mark may move in one second.
+pub const READ_MARKS_PER_USER_MAX: usize = 500;
+
+// ---- HTTP ----
+
+/// A request body. The longest legitimate one is a message in the worst escaping, or a certificate chain.
+pub const HTTP_BODY_BYTES_MAX: usize = 128 << 10;
+/// Path and query of a request.
+pub const HTTP_URI_BYTES_MAX: usize = 2_048;
+/// All headers of a request, with its first line.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// How long a client may take to send its headers: slow ones must not hold connections.
+pub const HTTP_HEADER_SECONDS_MAX: u64 = 15;
+/// How long a request may take in all, upload included.
+pub const HTTP_REQUEST_SECONDS_MAX: u64 = 60;
+/// How long a TLS handshake may take.
+pub const TLS_HANDSHAKE_SECONDS_MAX: u64 = 15;
+/// Handshakes at once: each costs about 1 ms of CPU and 20 KiB, so a storm of them must queue at the kernel instead.
+pub const TLS_HANDSHAKES_MAX: usize = 512;
+/// Connections at once. What the kernel's open-file limit allows is usually less.
+pub const CONNECTIONS_MAX: usize = 100_000;
+/// Items of a page when the client does not say.
+pub const PAGE_ITEMS_DEFAULT: usize = 50;
+/// Items of a page at most.
+pub const PAGE_ITEMS_MAX: usize = 200;
+/// Rows that one page of a filtered list looks at before it hands out what it has found, with a cursor to go on.
+pub const PAGE_ROWS_SCANNED_MAX: usize = 10_000;
+/// Rows read from the state at a time while a page is collected.
+pub const PAGE_CHUNK_ROWS: usize = 500;
+/// Members that a new channel may be given at once.
+pub const CHANNEL_FIRST_MEMBERS_MAX: usize = 1_000;
+/// People who may accept one invitation.
+pub const INVITE_USES_MAX: u32 = 1_000;
+/// How long an invitation may be good for, in seconds: 30 days.
+pub const INVITE_SECONDS_MAX: u64 = 30 * 86_400;
+/// How long an invitation is good for unless said: 7 days.
+pub const INVITE_SECONDS_DEFAULT: u64 = 7 * 86_400;
+/// Channels that an invitation may name.
+pub const INVITE_CHANNELS_MAX: usize = 50;
+/// How long open connections may take to end at a shutdown; in all it takes at most 10 seconds.
+pub const SHUTDOWN_CONNECTIONS_SECONDS_MAX: u64 = 4;

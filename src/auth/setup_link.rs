@@ -144,6 +144,11 @@ impl SetupLink {
         self.path().exists()
     }
 
+    /// Whether too many wrong tries have locked the link.
+    pub fn is_locked(&self) -> bool {
+        self.read().is_ok_and(|stored| stored.wrong_tries >= SETUP_WRONG_TRIES_MAX)
+    }
+
     /// The token to print. After too many wrong tries this makes a fresh one, which unlocks the link.
     pub fn print_token(&self) -> Result<String, SetupError> {
         let _guard = self.guard()?;

@@ -83,8 +83,20 @@ macro_rules! first_version {
 }
 
 /// What a person may do in the whole organisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    prost::Enumeration,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum Role {
@@ -103,8 +115,20 @@ pub enum Role {
 }
 
 /// What kind of conversation a channel is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    prost::Enumeration,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum ChannelKind {
@@ -119,8 +143,20 @@ pub enum ChannelKind {
 }
 
 /// What a person may do in one channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    prost::Enumeration,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum MemberRole {
@@ -131,8 +167,20 @@ pub enum MemberRole {
 }
 
 /// When a channel may notify its member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
-#[derive(serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    prost::Enumeration,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i32)]
 pub enum NotifyLevel {
@@ -421,7 +469,18 @@ pub struct Reference {
 }
 
 first_version!(
-    Settings, User, Session, Invite, Channel, ChannelHead, Member, Membership, Message, Sent, Audit, Reference
+    Settings,
+    User,
+    Session,
+    Invite,
+    Channel,
+    ChannelHead,
+    Member,
+    Membership,
+    Message,
+    Sent,
+    Audit,
+    Reference
 );
 
 macro_rules! values {

@@ -25,7 +25,7 @@ impl Default for DiskReserve {
 }
 
 /// The disk under the data directory at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DiskState {
     /// Bytes that this user may still write.
     pub free_bytes: u64,

@@ -31,6 +31,8 @@ pub const SESSIONS: &str = "holdfast_sessions";
 pub const DELIVERIES_TOTAL: &str = "holdfast_deliveries_total";
 /// Sessions ended because they read too slowly (counter).
 pub const SLOW_SESSIONS_TOTAL: &str = "holdfast_slow_sessions_total";
+/// State hashes that differ from the recorded ones (counter); anything but 0 is an alarm.
+pub const STATE_MISMATCHES_TOTAL: &str = "holdfast_state_mismatches_total";
 /// HTTP requests by route, method and status (counter).
 pub const HTTP_REQUESTS_TOTAL: &str = "holdfast_http_requests_total";
 /// Seconds of an HTTP request by route (histogram).
@@ -80,7 +82,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, help: &'static str) 
 }
 
 /// The table. A metric that is not here does not exist.
-const METRICS: [Metric; 21] = [
+const METRICS: [Metric; 22] = [
     metric(LOG_FSYNC_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of one log fsync."),
     metric(COMMIT_BATCH_ENTRIES, Kind::Histogram(&BATCH_BUCKETS_ENTRIES), Unit::Count, "Entries in one commit batch."),
     metric(PROPOSAL_QUEUE_DEPTH, Kind::Gauge, Unit::Count, "Commands waiting for the log writer."),
@@ -98,6 +100,7 @@ const METRICS: [Metric; 21] = [
     metric(SESSIONS, Kind::Gauge, Unit::Count, "Open realtime sessions."),
     metric(DELIVERIES_TOTAL, Kind::Counter, Unit::Count, "Events handed to sessions."),
     metric(SLOW_SESSIONS_TOTAL, Kind::Counter, Unit::Count, "Sessions ended because they read too slowly."),
+    metric(STATE_MISMATCHES_TOTAL, Kind::Counter, Unit::Count, "State hashes unlike the recorded ones: an alarm."),
     metric(HTTP_REQUESTS_TOTAL, Kind::Counter, Unit::Count, "HTTP requests by route, method and status."),
     metric(HTTP_REQUEST_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of an HTTP request."),
     metric(LOGIN_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Failed logins by reason."),
@@ -160,6 +163,12 @@ pub fn http_request(route: &str, method: &str, status: u16, seconds: f64) {
     let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
     counter!(HTTP_REQUESTS_TOTAL, &labels).increment(1);
     histogram!(HTTP_REQUEST_SECONDS, "route" => route.to_owned()).record(seconds);
+}
+
+/// Records one group commit: its entries and how long its fsync took.
+pub fn record_commit(entries: usize, fsync: std::time::Duration) {
+    histogram!(COMMIT_BATCH_ENTRIES).record(entries as f64);
+    histogram!(LOG_FSYNC_SECONDS).record(fsync.as_secs_f64());
 }
 
 /// Counts one failed login. `reason` is a stable code such as `bad_credentials` or `rate_limited`.

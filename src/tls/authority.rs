@@ -68,6 +68,11 @@ impl Authority {
         &self.pem
     }
 
+    /// SHA-256 of the CA certificate in hex with colons.
+    pub(super) fn fingerprint(&self) -> String {
+        super::info::fingerprint(&self.der)
+    }
+
     /// Whether the CA itself issued `certificate`: the names and the key identifier agree.
     pub(super) fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
         let (Ok(ca), Ok(certificate)) = (parse(&self.der), parse(certificate)) else { return false };

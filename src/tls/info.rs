@@ -10,7 +10,7 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use super::TlsError;
 
 /// A certificate as the console and `doctor` show it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct CertificateInfo {
     /// Its subject: `CN=Holdfast node`.
     pub subject: String,

@@ -113,6 +113,11 @@ impl ServerTls {
         self.shared.authority.lock().pem().to_owned()
     }
 
+    /// SHA-256 of the own CA in hex with colons, to be compared by eye before it is trusted.
+    pub fn ca_fingerprint(&self) -> String {
+        self.shared.authority.lock().fingerprint()
+    }
+
     /// Reads the files again and issues a new node certificate when it is due or the names changed. New connections get the
     /// result; open ones go on. Call it daily and on SIGHUP. On an error the certificate in use stays.
     pub fn reload(&self, now_unix_seconds: i64) -> Result<Arc<CertificateInfo>, TlsError> {

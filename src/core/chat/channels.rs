@@ -37,10 +37,8 @@ pub(crate) fn join(ctx: &mut Context<'_>, joining: Joining<'_>) -> Ruled<Channel
     let notify = if row.kind() == ChannelKind::Announcement { NotifyLevel::All } else { NotifyLevel::Mentions };
     let notify = if row.kind() == ChannelKind::Direct { NotifyLevel::All } else { notify };
     let membership = rows::Membership { read_seq: head.last_seq, notify: notify.into() };
-    let entry = ChannelEntry {
-        channel: event::Channel::of(row, &head),
-        member: Some(OwnMember::of(&member, &membership)),
-    };
+    let entry =
+        ChannelEntry { channel: event::Channel::of(row, &head), member: Some(OwnMember::of(&member, &membership)) };
     let view = event::Member::of(user, &member);
     ctx.changes.put(Key::Member(id, user), member)?;
     ctx.changes.put(Key::Membership(user, id), membership)?;

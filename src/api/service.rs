@@ -1,0 +1,352 @@
+//! The running server: opens the data directory, starts the node, listens, looks after itself, and shuts down in order.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::Listener;
+use super::{App, AppParts, admin_router, router};
+use crate::auth::passwords::{PasswordLoad, PasswordPolicy, Passwords};
+use crate::auth::rate_limit::{LoginLimiter, LoginLimits};
+use crate::auth::setup_link::SetupLink;
+use crate::core::entry::Origin;
+use crate::core::keys::Key;
+use crate::core::rows;
+use crate::core::view::ViewExt;
+use crate::limits;
+use crate::node::{Node, NodeOptions, SoloAck, StartReport, now_ms};
+use crate::ops::datadir::DataDir;
+use crate::ops::disk::{DiskReserve, DiskWatch};
+use crate::ops::durable_file::write_private;
+use crate::ops::lockfile::DataLock;
+use crate::ops::metrics::Metrics;
+use crate::ops::request_id::RequestIds;
+use crate::projection::OpenOutcome;
+use crate::realtime::{CloseReason, Hub, ReadMarks};
+use crate::tls::{ServerTls, TlsOptions};
+
+/// What a server is started with.
+pub struct ServiceOptions {
+    /// The data directory.
+    pub data: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Do TLS ourselves.
+    pub tls: bool,
+    /// Names and addresses that the own certificate is for, beside the usual ones.
+    pub names: Vec<String>,
+    /// The address that links begin with; made from `listen` if absent.
+    pub public_url: Option<String>,
+    /// What a new password must be like.
+    pub password_policy: PasswordPolicy,
+    /// How much is hashed at once.
+    pub password_load: PasswordLoad,
+    /// The login rate limits.
+    pub login_limits: LoginLimits,
+    /// How much of the disk stays free.
+    pub disk_reserve: DiskReserve,
+}
+
+/// Why a server does not start: a sentence that says what to do.
+#[derive(Debug)]
+pub struct ServiceError(pub String);
+
+impl std::fmt::Display for ServiceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ServiceError {}
+
+fn failed(error: impl std::fmt::Display) -> ServiceError {
+    ServiceError(error.to_string())
+}
+
+/// A server that is open but does not listen yet.
+pub struct Service {
+    app: App,
+    listen: TcpListener,
+    local: UnixListener,
+    data: PathBuf,
+    /// Held as long as the server runs: a second one on this directory is refused.
+    _lock: DataLock,
+}
+
+impl Service {
+    /// Opens everything. When this returns the state is up to date and the sockets are bound.
+    ///
+    /// # Errors
+    /// [`ServiceError`], with what to do about it.
+    pub async fn open(options: ServiceOptions) -> Result<Self, ServiceError> {
+        let dir = DataDir::open_or_create(&options.data).map_err(failed)?;
+        let lock = DataLock::acquire(&options.data).map_err(failed)?;
+        let metrics = Metrics::install().map_err(failed)?;
+        let listen = TcpListener::bind(options.listen).await.map_err(|e| {
+            ServiceError(format!("cannot listen on {}: {e}; is another program there?", options.listen))
+        })?;
+        let bound = listen.local_addr().map_err(failed)?;
+        let public_url = options.public_url.clone().unwrap_or_else(|| url_of(bound, options.tls));
+        let tls = options.tls.then(|| open_tls(&options, bound)).transpose()?;
+        let hub = Hub::default();
+        let (node, report) = start_node(&options, &dir, hub.clone()).await?;
+        let setup = setup_link(&options.data, &node)?;
+        let app = App::new(AppParts {
+            node,
+            hub,
+            read_marks: ReadMarks::default(),
+            passwords: Passwords::new(options.password_load).map_err(failed)?,
+            password_policy: options.password_policy,
+            limiter: LoginLimiter::new(options.login_limits),
+            setup,
+            tls,
+            addresses: Arc::new([public_url.clone()]),
+            public_url,
+            disk: Arc::new(DiskWatch::new(&options.data, options.disk_reserve)),
+            metrics,
+            started: Instant::now(),
+            request_ids: RequestIds::new(),
+            notices: Arc::new(parking_lot::Mutex::new(notices(&report))),
+            stopping: CancellationToken::new(),
+        });
+        watch_disk(&app);
+        let local = bind_local(&dir)?;
+        Ok(Self { app, listen, local, data: options.data, _lock: lock })
+    }
+
+    /// The address that links begin with.
+    #[must_use]
+    pub fn public_url(&self) -> &str {
+        &self.app.public_url
+    }
+
+    /// The one-time link of the set-up, while it waits to be done.
+    #[must_use]
+    pub fn setup_url(&self) -> Option<String> {
+        let token = self.app.setup.print_token().ok().filter(|_| self.app.setup.is_open())?;
+        Some(SetupLink::url(&self.app.public_url, &token))
+    }
+
+    /// The fingerprint (SHA-256) of the certificate in use.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<String> {
+        self.app.tls.as_ref().map(|tls| tls.info().sha256_fingerprint.clone())
+    }
+
+    /// Serves until `shutdown`, then ends in order: no new connections, sessions told to reconnect, everything logged
+    /// and checkpointed.
+    ///
+    /// # Errors
+    /// [`ServiceError`] when the address cannot be written to the data directory.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+        let address = self.data.join("run").join("address");
+        let bound = self.listen.local_addr().map_err(failed)?;
+        let line = format!("{}\n", url_of(bound, self.app.tls.is_some()));
+        write_private(&address, line.as_bytes()).map_err(failed)?;
+        let stop_listening = CancellationToken::new();
+        let listener = Listener::new(router(self.app.clone()), self.app.tls.clone(), stop_listening.clone());
+        let operator = Listener::new(admin_router(self.app.clone()), None, stop_listening.clone());
+        let (tasks, operator_tasks) = (listener.tasks().clone(), operator.tasks().clone());
+        let accepting = [tokio::spawn(listener.run(self.listen)), tokio::spawn(operator.run_local(self.local))];
+        let chores = tokio::spawn(chores(self.app.clone()));
+        shutdown.cancelled().await;
+
+        self.app.stopping.cancel();
+        stop_listening.cancel();
+        self.app.hub.close_all(CloseReason::ShuttingDown);
+        tasks.close();
+        operator_tasks.close();
+        let patience = Duration::from_secs(limits::SHUTDOWN_CONNECTIONS_SECONDS_MAX);
+        if tokio::time::timeout(patience, tasks.wait()).await.is_err() {
+            tracing::warn!(connections = tasks.len(), "some connections did not end in time");
+        }
+        chores.abort();
+        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        let app = self.app.clone();
+        let stopped = tokio::task::spawn_blocking(move || {
+            app.read_marks.flush(&app.node);
+            app.node.stop();
+        });
+        stopped.await.map_err(failed)?;
+        // Gone already when somebody cleaned up: then there is nothing to remove.
+        drop(std::fs::remove_file(&address));
+        Ok(())
+    }
+}
+
+/// The address that clients use when nobody said otherwise.
+fn url_of(bound: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = match bound {
+        any if any.ip().is_unspecified() => format!("127.0.0.1:{}", any.port()),
+        one => one.to_string(),
+    };
+    format!("{scheme}://{host}")
+}
+
+fn open_tls(options: &ServiceOptions, bound: SocketAddr) -> Result<ServerTls, ServiceError> {
+    let mut names = options.names.clone();
+    if !bound.ip().is_unspecified() {
+        names.push(bound.ip().to_string());
+    }
+    if let Some(host) = options.public_url.as_deref().and_then(host_of) {
+        names.push(host.to_owned());
+    }
+    names.sort_unstable();
+    names.dedup();
+    let now_seconds = (now_ms() / 1_000) as i64;
+    ServerTls::open(TlsOptions { dir: options.data.join("tls"), names }, now_seconds).map_err(failed)
+}
+
+/// The host of an `https://host:port` address.
+fn host_of(url: &str) -> Option<&str> {
+    let rest = url.split_once("://")?.1;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = match authority.strip_prefix('[') {
+        Some(v6) => v6.split(']').next()?,
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    (!host.is_empty()).then_some(host)
+}
+
+async fn start_node(options: &ServiceOptions, dir: &DataDir, hub: Hub) -> Result<(Node, StartReport), ServiceError> {
+    let identity = dir.identity();
+    let node_options = NodeOptions {
+        data: options.data.clone(),
+        cluster: identity.cluster_id_bytes().map_err(failed)?,
+        origin: Origin { site: identity.site, node: identity.node },
+        ack: Arc::new(SoloAck),
+        sink: Arc::new(hub),
+        on_fatal: Arc::new(stop_loudly),
+    };
+    let started = tokio::task::spawn_blocking(move || Node::start(node_options)).await.map_err(failed)?;
+    let (node, report) = started.map_err(failed)?;
+    tracing::info!(
+        replayed = report.replayed,
+        milliseconds = report.took.as_millis() as u64,
+        segments = report.log.segments,
+        "the state is up to date"
+    );
+    Ok((node, report))
+}
+
+/// What nobody can recover from while running: after a failed write or fsync nobody knows what the disk holds, and a
+/// state that failed must not answer. A restart begins from what is durable.
+#[expect(clippy::print_stderr, reason = "the last words must reach the console even when the log files are full")]
+fn stop_loudly(reason: &str) {
+    tracing::error!(reason, "the server stops now");
+    eprintln!("holdfast: fatal: {reason}\nholdfast: the server stops now; what was acknowledged is safe in the log");
+    // Give the log writer's thread a moment: the line above is what an operator will look for.
+    std::thread::sleep(Duration::from_millis(200));
+    std::process::exit(70);
+}
+
+/// What starting found that an operator should know.
+fn notices(report: &StartReport) -> Vec<String> {
+    let mut notices = Vec::new();
+    if let Some(cut) = &report.log.cut_tail {
+        notices.push(format!(
+            "{} bytes of an unfinished, never acknowledged write were cut off {} at the last start",
+            cut.bytes,
+            cut.path.display()
+        ));
+    }
+    if let OpenOutcome::Rebuilt { moved_to, snapshot, .. } = &report.state {
+        let from = snapshot.map_or_else(|| "the log".to_owned(), |index| format!("snapshot {index} and the log"));
+        let old = moved_to.as_ref().map(|path| format!("; the old one is in {}", path.display())).unwrap_or_default();
+        notices.push(format!("the state could not be used at the last start and was rebuilt from {from}{old}"));
+    }
+    notices
+}
+
+/// The set-up link, as long as there is no owner. A crash after the set-up may have left it: then it is removed.
+fn setup_link(data: &Path, node: &Node) -> Result<SetupLink, ServiceError> {
+    let set_up = node.projection().row::<rows::Settings>(Key::Settings).map_err(failed)?.is_some();
+    if set_up {
+        let link = SetupLink::at(data);
+        link.consume().map_err(failed)?;
+        return Ok(link);
+    }
+    SetupLink::create_or_load(data).map_err(failed)
+}
+
+fn bind_local(dir: &DataDir) -> Result<UnixListener, ServiceError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = dir.admin_socket();
+    // We hold the lock of the directory, so a socket that is there is left over from a process that died.
+    drop(std::fs::remove_file(&path));
+    let listener = UnixListener::bind(&path)
+        .map_err(|e| ServiceError(format!("cannot make the admin socket {}: {e}", path.display())))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Looks at the disk and tells the node.
+fn watch_disk(app: &App) {
+    match app.disk.check() {
+        Ok(disk) => {
+            if disk.accepting != app.node.accepting() {
+                if disk.accepting {
+                    tracing::info!(free_bytes = disk.free_bytes, "there is room on the disk again: writes are taken");
+                } else {
+                    tracing::error!(
+                        free_bytes = disk.free_bytes,
+                        reserve_bytes = disk.reserve_bytes,
+                        "the data disk is nearly full: writes are refused until there is room; reads go on"
+                    );
+                }
+            }
+            app.node.set_accepting(disk.accepting);
+        }
+        Err(error) => tracing::warn!(%error, "cannot ask how full the data disk is"),
+    }
+}
+
+/// What is done again and again while the server runs.
+async fn chores(app: App) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks: u64 = 0;
+    loop {
+        second.tick().await;
+        ticks += 1;
+        app.read_marks.flush(&app.node);
+        app.hub.tick_presence();
+        watch_disk(&app);
+        if ticks.is_multiple_of(limits::WS_PING_SECONDS) {
+            app.hub.tick_pings(Instant::now());
+        }
+        if ticks.is_multiple_of(METRICS_UPKEEP_SECONDS) {
+            app.metrics.run_upkeep();
+        }
+        if ticks.is_multiple_of(CERTIFICATE_CHECK_SECONDS)
+            && let Some(tls) = &app.tls
+            && let Err(error) = tls.reload((now_ms() / 1_000) as i64)
+        {
+            tracing::error!(%error, "the certificate could not be renewed; the one in use stays");
+        }
+    }
+}
+
+/// How often histogram samples are folded into their buckets.
+const METRICS_UPKEEP_SECONDS: u64 = 5;
+/// How often the certificate is looked at.
+const CERTIFICATE_CHECK_SECONDS: u64 = 6 * 3_600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_name_an_address_that_works() {
+        assert_eq!(url_of("0.0.0.0:8443".parse().unwrap(), true), "https://127.0.0.1:8443");
+        assert_eq!(url_of("[::1]:80".parse().unwrap(), false), "http://[::1]:80");
+        assert_eq!(host_of("https://chat.example:8443/x"), Some("chat.example"));
+        assert_eq!(host_of("https://[::1]:8443"), Some("::1"));
+        assert_eq!(host_of("chat"), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! Starting a node: open the log, open the state or rebuild it, replay what the state lacks, then take writes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::mpsc::sync_channel;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+
+use super::apply::{Applier, ApplyThread};
+use super::queue::{Proposal, Queue};
+use super::writer::LogThread;
+use super::{AckRule, EventSink, Node, ReplyTo, Role, Shared, now_ms};
+use crate::core::entry::{EntryKind, Origin};
+use crate::core::machine::Machine;
+use crate::limits;
+use crate::oplog::{LogError, LogOptions, LogWriter, RecoveryReport};
+use crate::projection::{OpenOutcome, Opened, Options, Projection, ProjectionError};
+
+/// What a node is started with.
+pub struct NodeOptions {
+    /// The data directory; it exists.
+    pub data: PathBuf,
+    /// The cluster's id.
+    pub cluster: [u8; 16],
+    /// Who this node is in the log.
+    pub origin: Origin,
+    /// When a durable batch may be acknowledged.
+    pub ack: Arc<dyn AckRule>,
+    /// Where events go.
+    pub sink: Arc<dyn EventSink>,
+    /// Stops the process; called once, with the reason.
+    pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// What starting found and did.
+#[derive(Debug)]
+pub struct StartReport {
+    /// What opening the log found.
+    pub log: RecoveryReport,
+    /// How the state came to be open.
+    pub state: OpenOutcome,
+    /// Entries replayed from the log.
+    pub replayed: u64,
+    /// How long all of it took.
+    pub took: Duration,
+}
+
+/// Why a node does not start. Nothing was changed beyond what recovery does.
+#[derive(Debug)]
+pub enum StartError {
+    /// The log cannot be opened or read.
+    Log(LogError),
+    /// The state can be neither opened nor rebuilt.
+    State(ProjectionError),
+    /// The state needs entries that the log no longer has, and no snapshot helps.
+    Trimmed {
+        /// The first entry needed.
+        needed: u64,
+        /// The first entry there is.
+        first: u64,
+    },
+    /// An entry cannot be applied.
+    Replay(String),
+    /// The system refused a thread.
+    Thread(std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Log(error) => error.fmt(f),
+            Self::State(error) => error.fmt(f),
+            Self::Trimmed { needed, first } => write!(
+                f,
+                "the state must be rebuilt from log index {needed}, but the log begins at {first} and no snapshot is \
+                 good; restore from a backup"
+            ),
+            Self::Replay(reason) => f.write_str(reason),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<LogError> for StartError {
+    fn from(error: LogError) -> Self {
+        Self::Log(error)
+    }
+}
+
+/// How often a long replay says how far it is.
+const REPLAY_REPORT_EVERY: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Starts a node as the active one. Blocks until the state is up to date with the log.
+    ///
+    /// # Errors
+    /// [`StartError`], with what to do about it.
+    pub fn start(options: NodeOptions) -> Result<(Self, StartReport), StartError> {
+        let started = Instant::now();
+        let log_options = LogOptions::new(options.data.join("log"), options.cluster);
+        let (log, recovery) = LogWriter::open(log_options)?;
+        if let Some(cut) = &recovery.cut_tail {
+            tracing::warn!(
+                segment = %cut.path.display(), offset = cut.offset, bytes = cut.bytes, what = cut.what,
+                "a torn tail was cut off the log: a write that was never acknowledged"
+            );
+        }
+        let opened = open_state(&options, &log)?;
+        options.sink.start_from(opened.applied.index);
+        let shared = Arc::new(Shared {
+            queue: Queue::new(log.last_hlc()),
+            projection: opened.projection,
+            reader: log.reader(),
+            role: RwLock::new(Role::Active),
+            epoch: AtomicU64::new(0),
+            applied: AtomicU64::new(opened.applied.index),
+            accepting: AtomicBool::new(true),
+            on_fatal: options.on_fatal.clone(),
+        });
+        let mut applier = Applier { shared: shared.clone(), machine: Machine::default(), sink: options.sink.clone() };
+        let replayed = replay(&mut applier, (opened.applied.index, log.last_index()))?;
+        let node = Self { shared, threads: Arc::default() };
+        node.run_threads(log, applier, &options)?;
+        let report = StartReport { log: recovery, state: opened.outcome, replayed, took: started.elapsed() };
+        Ok((node, report))
+    }
+
+    /// Starts the log thread and the apply thread, in a new epoch.
+    fn run_threads(&self, log: LogWriter, applier: Applier, options: &NodeOptions) -> Result<(), StartError> {
+        let epoch = (((log.last_epoch() >> 16) + 1) << 16) | u64::from(options.origin.node);
+        self.shared.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
+        let (batches, received) = sync_channel(limits::BATCHES_WAITING_MAX);
+        let log_thread = LogThread {
+            shared: self.shared.clone(),
+            log,
+            origin: options.origin,
+            epoch,
+            ack: options.ack.clone(),
+            batches,
+        };
+        let apply_thread = ApplyThread { applier, ack: options.ack.clone(), batches: received };
+        let threads: [JoinHandle<()>; 2] = [
+            spawn("log", &self.shared, move || log_thread.run())?,
+            spawn("apply", &self.shared, move || apply_thread.run())?,
+        ];
+        *self.threads.lock() = threads.into();
+        let first = Proposal::internal(EntryKind::EpochStarted, bytes::Bytes::new(), ReplyTo::Nobody);
+        self.shared.queue.push(first, now_ms()).map_err(|_| StartError::Replay("the node was stopped".to_owned()))
+    }
+}
+
+/// A thread whose panic stops the process: half a write path must not go on.
+fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StartError> {
+    let (shared, label) = (shared.clone(), name.to_owned());
+    let guarded = move || {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+            shared.fatal(&format!("the {label} thread panicked"));
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(StartError::Thread)
+}
+
+/// Opens the state; rebuilds it when it is damaged or is ahead of the log.
+fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<Opened, StartError> {
+    let on_fatal = options.on_fatal.clone();
+    let fatal = Arc::new(move |error: &ProjectionError| on_fatal(&error.to_string()));
+    let state = Options::new(&options.data, options.cluster, fatal);
+    let (last, first) = (log.last_index(), log.reader().first_index());
+    let opened = match Projection::open(&state) {
+        Ok(opened) if opened.applied.index > last => {
+            let reason = format!("the state is at index {}, beyond the log's end {last}", opened.applied.index);
+            drop(opened);
+            Projection::rebuild(&state, &reason).map_err(StartError::State)?
+        }
+        Ok(opened) => opened,
+        Err(damage @ ProjectionError::Damaged { .. }) => {
+            Projection::rebuild(&state, &damage.to_string()).map_err(StartError::State)?
+        }
+        Err(error) => return Err(StartError::State(error)),
+    };
+    let needed = opened.applied.index + 1;
+    if last > 0 && needed < first {
+        return Err(StartError::Trimmed { needed, first });
+    }
+    if opened.applied.index > last {
+        return Err(StartError::Replay(format!(
+            "every snapshot is beyond the log's end {last}: the log has lost records; restore from a backup"
+        )));
+    }
+    Ok(opened)
+}
+
+/// Applies the entries after `range.0` up to `range.1`; returns how many.
+fn replay(applier: &mut Applier, range: (u64, u64)) -> Result<u64, StartError> {
+    let (applied, last) = range;
+    if applied >= last {
+        return Ok(0);
+    }
+    let mut said = Instant::now();
+    let mut wakes = Vec::new();
+    let mut events = Vec::new();
+    let mut count = 0;
+    for entry in applier.shared.reader.clone().read_from(applied + 1)? {
+        let entry = entry?;
+        applier.apply(&entry, &mut events).map_err(StartError::Replay)?;
+        count += 1;
+        if events.len() >= limits::APPLY_CHUNK_ENTRIES {
+            applier.sink.publish(&events, entry.index, &mut wakes);
+            events.clear();
+        }
+        if said.elapsed() >= REPLAY_REPORT_EVERY {
+            tracing::info!(index = entry.index, of = last, "replaying the log");
+            said = Instant::now();
+        }
+    }
+    applier.sink.publish(&events, last, &mut wakes);
+    Ok(count)
+}
