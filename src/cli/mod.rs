@@ -1,1 +1,124 @@
-//! The command line: one file per subcommand.
+//! The command line: one file per subcommand. Only this folder prints.
+//!
+//! Exit codes: 0 done, 1 failed, 2 not understood.
+
+pub mod admin_client;
+pub mod bench;
+pub mod config;
+pub mod doctor;
+pub mod init;
+pub mod log;
+mod output;
+pub mod serve;
+pub mod status;
+pub mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use output::{CliError, Output};
+
+/// Private team chat that keeps running: one file, no internet, no database to care for.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, arg_required_else_help = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Settings of every command.
+    #[command(flatten)]
+    pub global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  holdfast init --data /srv/holdfast        make the data directory and print the set-up link
+  holdfast doctor --data /srv/holdfast      look for what would go wrong later
+  holdfast config example > holdfast.toml   every setting with its default
+
+Each command explains itself: holdfast help COMMAND";
+
+/// Settings of every command.
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// The data directory: everything the server keeps is in it
+    #[arg(long, global = true, value_name = "DIR", env = "HOLDFAST_DATA", default_value = "./data")]
+    pub data: PathBuf,
+    /// Print one JSON object instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the data directory and print the link that sets up the first owner
+    Init(init::InitArgs),
+    /// Look for what would go wrong later: disk, clock, permissions, certificate, port
+    Doctor(doctor::DoctorArgs),
+    /// Show what can be configured
+    Config(config::ConfigArgs),
+}
+
+/// Parses the arguments of this process and runs the command.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.global.json);
+    let result = match cli.command {
+        Command::Init(args) => init::run(&cli.global, &args, &output),
+        Command::Doctor(args) => doctor::run(&cli.global, &args, &output),
+        Command::Config(args) => config::run(&args, &output),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.error(&error);
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+/// The wall clock in milliseconds since the Unix epoch; 0 when it is set before 1970.
+fn now_ms() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn data_and_json_stand_anywhere() {
+        for line in ["holdfast --data /x --json doctor", "holdfast doctor --json --data /x"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!((cli.global.data.to_str(), cli.global.json), (Some("/x"), true));
+        }
+    }
+
+    #[test]
+    fn every_command_and_flag_says_what_it_is() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn a_wrong_flag_is_a_usage_error() {
+        let error = Cli::try_parse_from(["holdfast", "doctor", "--nonsense"]).unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+    }
+}

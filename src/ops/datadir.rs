@@ -169,6 +169,18 @@ impl DataDir {
         Ok(DataDir { root: root.to_owned(), identity, created_now: false })
     }
 
+    /// Refuses a directory that holds files and is not ours. Touches nothing: ask before taking the lock, which makes `run/`.
+    pub fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
+        if root.join("node.toml").exists() { Ok(()) } else { refuse_foreign(root) }
+    }
+
+    /// Whether nothing was ever logged here: no server has run on the directory to the end of its start.
+    pub fn is_unused(&self) -> Result<bool, DataDirError> {
+        let log = self.path("log");
+        let mut entries = fs::read_dir(&log).map_err(io_error("read", &log))?;
+        Ok(entries.next().is_none())
+    }
+
     /// The root of the directory.
     pub fn root(&self) -> &Path {
         &self.root

@@ -24,6 +24,12 @@ impl Default for DiskReserve {
     }
 }
 
+impl From<&crate::config::StorageConfig> for DiskReserve {
+    fn from(config: &crate::config::StorageConfig) -> Self {
+        DiskReserve { bytes: config.disk_reserve_mib.saturating_mul(1024 * 1024), percent: config.disk_reserve_percent }
+    }
+}
+
 /// The disk under the data directory at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct DiskState {

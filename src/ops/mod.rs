@@ -3,6 +3,7 @@
 
 pub mod datadir;
 pub mod disk;
+pub mod doctor;
 
 pub mod durable_file;
 pub mod limits;

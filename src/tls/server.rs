@@ -208,7 +208,7 @@ fn load_current(
     let path = options.dir.join(NODE_FILE);
     let names = wanted_names(&options.names);
     if let Some(pem) = read_optional(&path)? {
-        match usable_node(&pem, &names, authority, now_unix_seconds, provider) {
+        match usable_node(&pem, &Wanted { names: &names, now_unix_seconds }, authority, provider) {
             Ok(current) => return Ok(current),
             Err(reason) => tracing::info!(reason = %reason, "issuing a new node certificate"),
         }
@@ -220,12 +220,19 @@ fn load_current(
     Ok((certified, info))
 }
 
+/// What a node certificate must fulfil to stay in use.
+struct Wanted<'a> {
+    /// Exactly these names, sorted.
+    names: &'a [String],
+    /// Long enough valid at this time.
+    now_unix_seconds: i64,
+}
+
 /// The node certificate in `pem` if it can stay, else the reason why not.
 fn usable_node(
     pem: &str,
-    names: &[String],
+    wanted: &Wanted<'_>,
     authority: &Authority,
-    now_unix_seconds: i64,
     provider: &Arc<CryptoProvider>,
 ) -> Result<(CertifiedKey, CertificateInfo), String> {
     let read = || -> Result<(CertifiedKey, CertificateInfo, Vec<String>), TlsError> {
@@ -239,13 +246,13 @@ fn usable_node(
         Ok((certified, info, present))
     };
     let (certified, info, present) = read().map_err(|error| format!("the old one is damaged: {error}"))?;
-    if info.days_left(now_unix_seconds) < i64::try_from(TLS_RENEW_DAYS).unwrap_or(i64::MAX) {
+    if info.days_left(wanted.now_unix_seconds) < i64::try_from(TLS_RENEW_DAYS).unwrap_or(i64::MAX) {
         return Err(format!("the old one is valid until {}", info.not_after));
     }
     if !info.own_ca {
         return Err("the old one is not from the own CA".to_owned());
     }
-    if present != names {
+    if present != wanted.names {
         return Err("the names changed".to_owned());
     }
     Ok((certified, info))
