@@ -271,3 +271,78 @@ pub const INVITE_SECONDS_DEFAULT: u64 = 7 * 86_400;
 pub const INVITE_CHANNELS_MAX: usize = 50;
 /// How long open connections may take to end at a shutdown; in all it takes at most 10 seconds.
 pub const SHUTDOWN_CONNECTIONS_SECONDS_MAX: u64 = 4;
+// --- bench: the load generator ---------------------------------------------------------------------------------------
+
+/// How long a benchmark measures unless told otherwise: long enough for checkpoints to fall into it.
+pub const BENCH_SECONDS: u64 = 10;
+/// Load before the measurement, so that connections, caches and the group commit have settled.
+pub const BENCH_WARMUP_MS: u64 = 2_000;
+/// People in the `send` scenario: 100 pairs.
+pub const BENCH_SEND_CLIENTS: usize = 200;
+/// Connections in the `fanout` scenario: ten channels with a hundred members each.
+pub const BENCH_FANOUT_CLIENTS: usize = 1_000;
+/// Members of a channel in the `fanout` scenario: a department.
+pub const BENCH_FANOUT_MEMBERS: usize = 100;
+/// Connections that ask for pages in the `history` scenario.
+pub const BENCH_HISTORY_CLIENTS: usize = 16;
+/// Connections in the `idle` scenario.
+pub const BENCH_IDLE_CONNECTIONS: usize = 10_000;
+/// Messages stored before pages are asked for.
+pub const BENCH_HISTORY_MESSAGES: u64 = 1_000_000;
+/// Messages stored before the restart.
+pub const BENCH_RESTART_MESSAGES: u64 = 10_000_000;
+/// Channels that they are spread over.
+pub const BENCH_RESTART_CHANNELS: usize = 1_000;
+/// Bytes of a message's text: a sentence or two.
+pub const BENCH_BODY_BYTES: usize = 200;
+/// The same in the `restart` scenario, as the size targets are given for it.
+pub const BENCH_RESTART_BODY_BYTES: usize = 150;
+/// The longest text: above it frames no longer fit the read buffer.
+pub const BENCH_BODY_BYTES_MAX: usize = 20_000;
+/// Unanswered sends of one client in the `send` scenario: someone who types fast, or a bot.
+pub const BENCH_SEND_WINDOW: usize = 8;
+/// Unanswered sends of one connection when as many as possible are wanted: what the server allows.
+pub const BENCH_FILL_WINDOW: usize = 64;
+/// Messages of one channel that may be on their way to its members: bounds what queues in the server, so that nobody is
+/// closed as slow, and with it the latency at full speed.
+pub const BENCH_FANOUT_WINDOW: u64 = 48;
+/// Connections that store messages before a measurement.
+pub const BENCH_FILL_CONNECTIONS: usize = 8;
+/// Uses of one invitation: what the API allows.
+pub const BENCH_INVITE_USES: usize = 1_000;
+/// People that join at the same time: password hashing keeps one core busy each.
+pub const BENCH_SETUP_CONNECTIONS: usize = 2;
+/// WebSockets that are opened at the same time: below the listener's backlog.
+pub const BENCH_OPENING_MAX: usize = 64;
+/// Connections from one loopback address: below the number of ephemeral ports (28,232 by default).
+pub const BENCH_CONNECTIONS_PER_ADDRESS: usize = 20_000;
+/// Bytes read at once, for all sockets of the thread: fits the second-level cache.
+pub const BENCH_READ_BYTES: usize = 256 * 1024;
+/// The longest frame that a server may send to the load generator.
+pub const BENCH_FRAME_BYTES_MAX: usize = 256 * 1024;
+/// The longest HTTP answer: a page of 200 of the longest texts fits.
+pub const BENCH_RESPONSE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// How long a connection and its hello may take: the idle scenario opens thousands on a busy machine.
+pub const BENCH_CONNECT_SECONDS_MAX: u64 = 30;
+/// How often a request is made again when the server is busy.
+pub const BENCH_RETRIES_MAX: u32 = 20;
+/// How long a server may take to start: ten million messages may have to be recovered.
+pub const BENCH_START_SECONDS_MAX: u64 = 300;
+/// How long a server may take to end: a final checkpoint, and the promise is 10 s.
+pub const BENCH_END_SECONDS_MAX: u64 = 60;
+/// How often the state of a server that starts or ends is looked at: the resolution of `ready_ms`.
+pub const BENCH_POLL_MS: u64 = 2;
+/// How long the last answers and deliveries are waited for after the last send.
+pub const BENCH_DRAIN_SECONDS_MAX: u64 = 60;
+/// How long memory may take to stop changing before it is read.
+pub const BENCH_SETTLE_SECONDS_MAX: u64 = 10;
+/// Messages in a page that a check reads: what the API allows.
+pub const BENCH_PAGE_MAX: u64 = 200;
+/// Pages that are compared message by message after a restart, beside the counts of all channels.
+pub const BENCH_SAMPLE_PAGES: usize = 500;
+/// Faults that are told in words; all are counted.
+pub const BENCH_FAULTS_TOLD_MAX: usize = 5;
+/// The time between two lines of progress on a terminal.
+pub const BENCH_PROGRESS_TERMINAL_MS: u64 = 500;
+/// The time between two lines of progress in a file.
+pub const BENCH_PROGRESS_LOG_MS: u64 = 5_000;
