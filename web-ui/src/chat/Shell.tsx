@@ -1,0 +1,93 @@
+// The frame of the chat: the channel list (a drawer on small screens), the banner of the event stream, the dialogs, and
+// the keys that work everywhere.
+import { Drawer } from "@mantine/core";
+import { useDisclosure, useMediaQuery } from "@mantine/hooks";
+import { Outlet, useRouterState } from "@tanstack/react-router";
+import { useEffect } from "react";
+import { useTranslation } from "react-i18next";
+import { followAccount } from "../i18n";
+import { useLive, useStore } from "../store/live";
+import { unreadCount } from "../store/state";
+import { Dialogs } from "./dialogs/Dialogs";
+import { LinkBanner } from "./LinkBanner";
+import { NavContext } from "./nav";
+import { useGo } from "./router";
+import { Sidebar } from "./Sidebar";
+
+export function Shell() {
+  const { t } = useTranslation();
+  const narrow = useMediaQuery("(max-width: 767px)", false, { getInitialValueInEffect: false });
+  const [opened, drawer] = useDisclosure(false);
+  const path = useRouterState({ select: (state) => state.location.pathname });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: a new conversation closes the drawer
+  useEffect(() => drawer.close(), [path]);
+  useTitle();
+  useAccountLanguage();
+  useGlobalKeys();
+  return (
+    <NavContext value={{ narrow: narrow ?? false, open: drawer.open }}>
+      <a className="ch-skip" href="#messages">
+        {t("nav.skip")}
+      </a>
+      <div className="ch-shell">
+        {narrow ? (
+          <Drawer
+            opened={opened}
+            onClose={drawer.close}
+            size={304}
+            withCloseButton={false}
+            padding={0}
+            title={undefined}
+            aria-label={t("nav.label")}
+            classNames={{ content: "ch-drawer", body: "ch-drawer-body" }}
+          >
+            <Sidebar />
+          </Drawer>
+        ) : (
+          <Sidebar />
+        )}
+        <div className="ch-main">
+          <LinkBanner />
+          <Outlet />
+        </div>
+      </div>
+      <Dialogs />
+    </NavContext>
+  );
+}
+
+function useTitle(): void {
+  const unread = useLive((state) =>
+    Object.values(state.channels).reduce(
+      (sum, entry) => sum + (entry.member.notify === "muted" ? 0 : unreadCount(entry)),
+      0,
+    ),
+  );
+  const organisation = useLive((state) => state.settings.organisation);
+  useEffect(() => {
+    document.title = unread > 0 ? `(${unread}) ${organisation}` : organisation;
+  }, [unread, organisation]);
+}
+
+/** The account's language may be changed on another device. */
+function useAccountLanguage(): void {
+  const locale = useLive((state) => state.me.locale);
+  const fallback = useLive((state) => state.settings.default_locale);
+  useEffect(() => followAccount(locale, fallback), [locale, fallback]);
+}
+
+function useGlobalKeys(): void {
+  const go = useGo();
+  const store = useStore();
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      if (event.isComposing || event.altKey || event.shiftKey) return;
+      if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k") {
+        event.preventDefault();
+        go.dialog("switcher");
+      }
+    };
+    window.addEventListener("keydown", onKey);
+    return () => window.removeEventListener("keydown", onKey);
+  }, [go, store]);
+}
