@@ -21,12 +21,22 @@ use super::ClientAddress;
 use crate::limits;
 use crate::tls::ServerTls;
 
+/// Who is let in, and as whom.
+#[derive(Clone)]
+pub(super) struct Admission {
+    /// Connections at once.
+    pub(super) connections_max: usize,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub(super) trusted_proxies: Arc<[IpAddr]>,
+}
+
 /// What every connection needs. Clones share it.
 #[derive(Clone)]
 pub(super) struct Listener {
     router: Router,
     tls: Option<ServerTls>,
     shutdown: CancellationToken,
+    trusted_proxies: Arc<[IpAddr]>,
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     /// The connections, so that a shutdown can wait for them.
@@ -36,15 +46,22 @@ pub(super) struct Listener {
 impl Listener {
     /// A listener that serves `router` until `shutdown`.
     #[must_use]
-    pub(super) fn new(router: Router, tls: Option<ServerTls>, shutdown: CancellationToken) -> Self {
+    pub(super) fn new(router: Router, shutdown: CancellationToken, admission: &Admission) -> Self {
         Self {
             router,
-            tls,
+            tls: None,
             shutdown,
-            connections: Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)),
+            trusted_proxies: admission.trusted_proxies.clone(),
+            connections: Arc::new(Semaphore::new(admission.connections_max.min(limits::CONNECTIONS_MAX))),
             handshakes: Arc::new(Semaphore::new(limits::TLS_HANDSHAKES_MAX)),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// The same, with TLS.
+    #[must_use]
+    pub(super) fn with_tls(self, tls: Option<ServerTls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The connections that are open.
@@ -116,8 +133,11 @@ impl Listener {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let router = self.router.clone();
+        let peer = canonical(address);
+        let proxied = self.trusted_proxies.contains(&peer);
         let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(ClientAddress(canonical(address)));
+            let client = if proxied { forwarded_for(request.headers()).unwrap_or(peer) } else { peer };
+            request.extensions_mut().insert(ClientAddress(client));
             let router = router.clone();
             async move {
                 let patience = Duration::from_secs(limits::HTTP_REQUEST_SECONDS_MAX);
@@ -144,6 +164,13 @@ impl Listener {
         }
         drop(connection.await);
     }
+}
+
+/// The client as the nearest proxy saw it: the last address, which the proxy itself added. Those before it are whatever
+/// the client wrote.
+fn forwarded_for(headers: &axum::http::HeaderMap) -> Option<IpAddr> {
+    let last = headers.get_all("x-forwarded-for").into_iter().next_back()?.to_str().ok()?;
+    last.rsplit(',').next()?.trim().parse().ok().map(canonical)
 }
 
 /// An IPv4 client of an IPv6 socket under its own address.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-use super::listener::Listener;
+use super::listener::{Admission, Listener};
 use super::{App, AppParts, admin_router, router};
 use crate::auth::passwords::{PasswordLoad, PasswordPolicy, Passwords};
 use crate::auth::rate_limit::{LoginLimiter, LoginLimits};
@@ -41,6 +41,10 @@ pub struct ServiceOptions {
     pub names: Vec<String>,
     /// The address that links begin with; made from `listen` if absent.
     pub public_url: Option<String>,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<std::net::IpAddr>,
+    /// Connections at once.
+    pub connections_max: usize,
     /// What a new password must be like.
     pub password_policy: PasswordPolicy,
     /// How much is hashed at once.
@@ -73,6 +77,7 @@ pub struct Service {
     listen: TcpListener,
     local: UnixListener,
     data: PathBuf,
+    admission: Admission,
     /// Held as long as the server runs: a second one on this directory is refused.
     _lock: DataLock,
 }
@@ -115,7 +120,9 @@ impl Service {
         });
         watch_disk(&app);
         let local = bind_local(&dir)?;
-        Ok(Self { app, listen, local, data: options.data, _lock: lock })
+        let admission =
+            Admission { connections_max: options.connections_max, trusted_proxies: options.trusted_proxies.into() };
+        Ok(Self { app, listen, local, data: options.data, admission, _lock: lock })
     }
 
     /// The address that links begin with.
@@ -148,8 +155,9 @@ impl Service {
         let line = format!("{}\n", url_of(bound, self.app.tls.is_some()));
         write_private(&address, line.as_bytes()).map_err(failed)?;
         let stop_listening = CancellationToken::new();
-        let listener = Listener::new(router(self.app.clone()), self.app.tls.clone(), stop_listening.clone());
-        let operator = Listener::new(admin_router(self.app.clone()), None, stop_listening.clone());
+        let service = router(self.app.clone());
+        let listener = Listener::new(service, stop_listening.clone(), &self.admission).with_tls(self.app.tls.clone());
+        let operator = Listener::new(admin_router(self.app.clone()), stop_listening.clone(), &self.admission);
         let (tasks, operator_tasks) = (listener.tasks().clone(), operator.tasks().clone());
         let accepting = [tokio::spawn(listener.run(self.listen)), tokio::spawn(operator.run_local(self.local))];
         let chores = tokio::spawn(chores(self.app.clone()));

@@ -1,6 +1,9 @@
-//! `holdfast bench`: the arguments of the load generator.
+//! `holdfast bench`: the arguments of the load generator, and its report.
 
 use clap::{Args, ValueEnum};
+
+use super::{CliError, Output};
+use crate::bench::{self, BenchOptions};
 
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -26,7 +29,7 @@ The load runs on the same machine, so it competes with the server for the proces
 Examples:
   holdfast bench send --clients 200 --seconds 20
   holdfast bench send --rate 5000 --no-tls                  open loop: latency at a fixed load
-  holdfast bench fanout --connections 1000 --no-tls --json
+  holdfast bench fanout --clients 1000 --no-tls --json
   holdfast bench idle --connections 10000
   holdfast bench history --messages 1000000
   holdfast bench restart --messages 10000000
@@ -35,16 +38,16 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(value_enum)]
     pub scenario: Scenario,
-    /// Seconds of measuring, after a warm-up
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
-    pub seconds: u64,
-    /// Sending clients (send: half of them on each side of the pairs)
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    pub clients: u32,
-    /// Bytes of each message's text
-    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub body_bytes: u32,
-    /// Sends a second in all, open loop: they do not wait for each other [default: as fast as answers come]
+    /// Seconds of measuring, after a warm-up [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: Option<u64>,
+    /// Clients: senders (send, default 200), members online (fanout, 1000), readers (history, 16)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub clients: Option<u32>,
+    /// Bytes of each message's text [default: 200; restart: 150]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub body_bytes: Option<u32>,
+    /// Open loop: sends (send) or deliveries (fanout) a second in all [default: as fast as answers come]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rate: Option<u32>,
     /// A running server to load [default: start one]
@@ -56,15 +59,46 @@ pub struct BenchArgs {
     /// Plain HTTP for the server that is started
     #[arg(long, conflicts_with = "url")]
     pub no_tls: bool,
-    /// Messages stored before measuring (history, restart)
-    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
-    pub messages: u64,
-    /// Connections held open (fanout, idle)
-    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub connections: u32,
+    /// Messages stored before measuring [default: history 1000000, restart 10000000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
+    pub messages: Option<u64>,
+    /// Connections held open (idle) [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: Option<u32>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
+}
+
+impl Scenario {
+    const fn measured(self) -> bench::Scenario {
+        match self {
+            Self::Send => bench::Scenario::Send,
+            Self::Fanout => bench::Scenario::Fanout,
+            Self::Idle => bench::Scenario::Idle,
+            Self::History => bench::Scenario::History,
+            Self::Restart => bench::Scenario::Restart,
+        }
+    }
+}
+
+/// Runs it. Exit code 1 when an acknowledged message is missing or came twice, or something failed.
+pub fn run(args: &BenchArgs, output: &Output) -> Result<(), CliError> {
+    let options = BenchOptions {
+        seconds: args.seconds,
+        clients: args.clients.map(|count| count as usize),
+        body_bytes: args.body_bytes.map(|bytes| bytes as usize),
+        rate: args.rate.map(u64::from),
+        url: args.url.clone(),
+        token: args.token.clone(),
+        no_tls: args.no_tls,
+        messages: args.messages,
+        connections: args.connections.map(|count| count as usize),
+        ..BenchOptions::new(args.scenario.measured())
+    };
+    let report = bench::run(options).map_err(CliError::failed)?;
+    output.show(&report.to_json(), &report.to_string())?;
+    if report.passed() { Ok(()) } else { Err(CliError::Reported) }
 }
 
 #[cfg(test)]
@@ -87,15 +121,15 @@ mod tests {
     fn defaults_are_as_documented() {
         let expected = BenchArgs {
             scenario: Scenario::Send,
-            seconds: 10,
-            clients: 200,
-            body_bytes: 200,
+            seconds: None,
+            clients: None,
+            body_bytes: None,
             rate: None,
             url: None,
             token: None,
             no_tls: false,
-            messages: 100_000,
-            connections: 1_000,
+            messages: None,
+            connections: None,
             json: false,
         };
         assert_eq!(parse("bench send").unwrap(), expected);
@@ -124,8 +158,8 @@ mod tests {
 
     #[test]
     fn flags_are_bounded_and_fit_together() {
-        let args = parse("bench fanout --connections 5000 --rate 100 --json --url https://x --token hf_x").unwrap();
-        assert_eq!((args.connections, args.rate, args.json), (5000, Some(100), true));
+        let args = parse("bench idle --connections 5000 --rate 100 --json --url https://x --token hf_x").unwrap();
+        assert_eq!((args.connections, args.rate, args.json), (Some(5000), Some(100), true));
         for line in [
             "bench",
             "bench juggle",

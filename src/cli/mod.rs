@@ -34,7 +34,8 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  holdfast init --data /srv/holdfast        make the data directory and print the set-up link
+  holdfast serve --data /srv/holdfast       run the server; the first start prints the set-up link
+  holdfast status --data /srv/holdfast      how the running server is
   holdfast doctor --data /srv/holdfast      look for what would go wrong later
   holdfast config example > holdfast.toml   every setting with its default
 
@@ -54,8 +55,18 @@ pub struct Global {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run the server
+    Serve(serve::ServeArgs),
     /// Make the data directory and print the link that sets up the first owner
     Init(init::InitArgs),
+    /// Show how the running server is
+    Status(status::StatusArgs),
+    /// Manage accounts from the server's own shell
+    User(user::UserArgs),
+    /// Verify or print the operation log
+    Log(log::LogArgs),
+    /// Measure this machine: real clients, real connections, every message checked
+    Bench(bench::BenchArgs),
     /// Look for what would go wrong later: disk, clock, permissions, certificate, port
     Doctor(doctor::DoctorArgs),
     /// Show what can be configured
@@ -67,6 +78,11 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.global.json);
     let result = match cli.command {
+        Command::Serve(args) => serve::run(&cli.global, &args, &output),
+        Command::Status(args) => status::run(&cli.global, &args, &output),
+        Command::User(args) => user::run(&cli.global, &args, &output),
+        Command::Log(args) => log::run(&cli.global, &args, &output),
+        Command::Bench(args) => bench::run(&args, &output),
         Command::Init(args) => init::run(&cli.global, &args, &output),
         Command::Doctor(args) => doctor::run(&cli.global, &args, &output),
         Command::Config(args) => config::run(&args, &output),

@@ -85,12 +85,44 @@ impl Output {
         }
     }
 
+    /// Prints one line; false when the reader went away.
+    pub fn line(&self, text: &str) -> Result<bool, CliError> {
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.write_all(b"\n")) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+            Err(error) => Err(CliError::failed(error)),
+        }
+    }
+
     /// Prints why the command failed, on standard error.
     pub fn error(&self, error: &CliError) {
         match error {
             CliError::Reported => {}
             error if self.json => eprintln!("{}", json!({ "error": error.to_string() })),
             error => eprintln!("holdfast: {error}"),
+        }
+    }
+}
+
+/// How far long work has come, on standard error: at most twice a second on a terminal, every five seconds elsewhere.
+pub(super) struct Progress {
+    said: std::time::Instant,
+    every: std::time::Duration,
+}
+
+impl Progress {
+    pub(super) fn new() -> Progress {
+        let terminal = io::IsTerminal::is_terminal(&io::stderr());
+        let milliseconds = if terminal { 500 } else { 5_000 };
+        Progress { said: std::time::Instant::now(), every: std::time::Duration::from_millis(milliseconds) }
+    }
+
+    /// Says it, unless it was said just now.
+    pub(super) fn say(&mut self, text: &str) {
+        if self.said.elapsed() >= self.every {
+            eprintln!("{text}");
+            self.said = std::time::Instant::now();
         }
     }
 }

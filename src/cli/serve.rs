@@ -4,8 +4,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::CliError;
-use crate::config::{FlagSettings, Loaded, Sources, load};
+use tokio_util::sync::CancellationToken;
+
+use super::{CliError, Global, Output};
+use crate::api::{Service, ServiceOptions};
+use crate::auth::passwords::{PasswordLoad, PasswordPolicy};
+use crate::auth::rate_limit::LoginLimits;
+use crate::config::{Config, FlagSettings, Loaded, Sources, load};
+use crate::ops::disk::DiskReserve;
+use crate::ops::logging::{self, LogOptions};
+use crate::ops::{datadir::DataDir, limits::raise_open_files};
 
 /// `holdfast serve`
 #[derive(Clone, Debug, Default, Args)]
@@ -46,6 +54,100 @@ impl ServeArgs {
         };
         load_config(data, self.config.as_deref(), flags)
     }
+}
+
+/// Runs the server until it is told to stop. Blocks.
+pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), CliError> {
+    let loaded = args.load_config(&global.data)?;
+    DataDir::refuse_foreign(&global.data).map_err(CliError::failed)?;
+    DataDir::open_or_create(&global.data).map_err(CliError::failed)?;
+    let logging = &loaded.config.logging;
+    let (_control, _guard) = logging::install(&LogOptions {
+        dir: Some(global.data.join("logs")),
+        format: logging.format,
+        filter: logging.level.clone(),
+        files_max: logging.files_max,
+        stderr: logging.stderr,
+    })
+    .map_err(CliError::failed)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match raise_open_files() {
+        Ok(files) => tracing::debug!(open_files_max = files.now, "open files"),
+        Err(error) => tracing::warn!(%error, "the open-file limit could not be raised"),
+    }
+    let options = service_options(&global.data, &loaded.config)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::failed)?;
+    let served = runtime.block_on(serve(options, output));
+    // What is left are requests that nobody waits for; the log and the state are closed already.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    served
+}
+
+async fn serve(options: ServiceOptions, output: &Output) -> Result<(), CliError> {
+    let shutdown = CancellationToken::new();
+    let asked = shutdown.clone();
+    let mut terminate =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).map_err(CliError::failed)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        tracing::info!("shutting down");
+        asked.cancel();
+    });
+    let service = Service::open(options).await.map_err(CliError::failed)?;
+    announce(&service, output)?;
+    service.run(shutdown).await.map_err(CliError::failed)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Tells people where to go. Only here and in the 0600 file: the log files never hold the link.
+fn announce(service: &Service, output: &Output) -> Result<(), CliError> {
+    let (url, setup) = (service.public_url(), service.setup_url());
+    let fingerprint = service.fingerprint();
+    let mut text = format!("Holdfast {} is running: {url}\n", env!("CARGO_PKG_VERSION"));
+    if let Some(fingerprint) = &fingerprint {
+        text.push_str(&format!("Certificate fingerprint (SHA-256): {fingerprint}\n"));
+    }
+    if let Some(link) = &setup {
+        text.push_str(&format!(
+            "\nOpen this link once to name your organisation and make its owner:\n\n  {link}\n\n\
+             `holdfast init --link` prints it again.\n"
+        ));
+    }
+    let state = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"), "url": url, "setup_link": setup, "fingerprint": fingerprint,
+    });
+    output.show(&state, &text)
+}
+
+fn service_options(data: &Path, config: &Config) -> Result<ServiceOptions, CliError> {
+    let (auth, storage) = (&config.auth, &config.storage);
+    let mut login_limits = LoginLimits::default();
+    login_limits.account.burst = auth.login_account_burst;
+    login_limits.address.burst = auth.login_address_burst;
+    let listen = config.listen_address().map_err(CliError::usage)?;
+    let proxies = config.server.trusted_proxies.iter().filter_map(|address| address.parse().ok()).collect();
+    Ok(ServiceOptions {
+        data: data.to_owned(),
+        listen,
+        tls: config.tls.enabled,
+        names: config.certificate_names(),
+        public_url: (listen.port() != 0 || config.server.public_url.is_some()).then(|| config.public_url()),
+        trusted_proxies: if config.server.behind_proxy { proxies } else { Vec::new() },
+        connections_max: config.limits.connections_max,
+        password_policy: PasswordPolicy { chars_min: auth.password_chars_min },
+        password_load: PasswordLoad::default(),
+        login_limits,
+        disk_reserve: DiskReserve {
+            bytes: storage.disk_reserve_mib.saturating_mul(1024 * 1024),
+            percent: storage.disk_reserve_percent,
+        },
+    })
 }
 
 /// For commands that read the configuration and set nothing.

@@ -284,14 +284,14 @@ mod tests {
         let path = dir.path().join("holdfast.toml");
         std::fs::write(
             &path,
-            "[server]\nlisten = \"10.0.0.1:1\"\n[storage]\ncache_mib = 10\n[limits]\nconnections_max = 77\n",
+            "[server]\nlisten = \"10.0.0.1:1\"\n[storage]\ndisk_reserve_mib = 100\n[limits]\nconnections_max = 77\n",
         )
         .unwrap();
         let loaded = load(&Sources {
             named_file: Some(&path),
             environment: variables(&[
                 ("HOLDFAST_SERVER_LISTEN", "10.0.0.2:2"),
-                ("HOLDFAST_STORAGE_CACHE_MIB", "20"),
+                ("HOLDFAST_STORAGE_DISK_RESERVE_MIB", "200"),
                 ("HOLDFAST_DATA", "/x"),
                 ("PATH", "/bin"),
             ]),
@@ -300,7 +300,7 @@ mod tests {
         })
         .unwrap();
         assert_eq!(loaded.config.server.listen, "10.0.0.3:3");
-        assert_eq!(loaded.config.storage.cache_mib, 20);
+        assert_eq!(loaded.config.storage.disk_reserve_mib, 200);
         assert_eq!(loaded.config.limits.connections_max, 77);
         assert_eq!(loaded.config.auth, super::super::AuthConfig::default());
         assert_eq!(loaded.warnings, Vec::<String>::new());
@@ -345,10 +345,10 @@ mod tests {
             refusal("listen = \"x\"\n"),
             "holdfast.toml:1: listen: there is no section [listen]; listen belongs under [server]"
         );
-        let error = refusal("[auth]\n\nsession_days = \"thirty\"\n");
-        assert!(error.starts_with("holdfast.toml:3: auth.session_days: invalid type"), "{error}");
-        let error = refusal("[auth]\nsession_days = -3\n");
-        assert!(error.starts_with("holdfast.toml:2: auth.session_days: invalid value"), "{error}");
+        let error = refusal("[auth]\n\nlogin_account_burst = \"thirty\"\n");
+        assert!(error.starts_with("holdfast.toml:3: auth.login_account_burst: invalid type"), "{error}");
+        let error = refusal("[auth]\nlogin_account_burst = -3\n");
+        assert!(error.starts_with("holdfast.toml:2: auth.login_account_burst: invalid value"), "{error}");
         let error = refusal("[logging]\nformat = \"xml\"\n");
         assert!(error.contains(":2: logging.format: ") && error.contains("`text`"), "{error}");
         let error = refusal("[server\n");

@@ -2,7 +2,7 @@
 
 use super::macros::config_section;
 use crate::limits::{
-    BLOB_BYTES_MAX_DEFAULT, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, LOG_FILES_MAX_DEFAULT,
+    CONNECTIONS_MAX, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, LOG_FILES_MAX_DEFAULT,
     LOGIN_ACCOUNT_BURST, LOGIN_ADDRESS_BURST, PASSWORD_CHARS_MIN,
 };
 use crate::ops::logging::LogFormat;
@@ -29,8 +29,6 @@ config_section! {
         disk_reserve_mib: u64 = DISK_RESERVE_BYTES_DEFAULT / (1024 * 1024),
         /// The same in percent of the disk. The larger of the two counts.
         disk_reserve_percent: u64 = DISK_RESERVE_PERCENT_DEFAULT,
-        /// Memory in MiB for the store's page cache, beside what the operating system caches itself.
-        cache_mib: u64 = 64,
     }
 }
 
@@ -62,24 +60,14 @@ config_section! {
 config_section! {
     /// Bounds that an administrator may set. The others are fixed.
     pub struct LimitsConfig in "limits" {
-        /// Bytes of one message's text.
-        message_bytes_max: usize = 16 * 1024,
-        /// Bytes of one attachment.
-        attachment_bytes_max: u64 = BLOB_BYTES_MAX_DEFAULT,
-        /// Connections at once; a further one is refused at accept.
-        connections_max: usize = 20_000,
-        /// Messages that one user may send a second, averaged over ten seconds.
-        messages_per_second_per_user: u32 = 20,
+        /// Connections at once; further ones wait to be accepted.
+        connections_max: usize = CONNECTIONS_MAX,
     }
 }
 
 config_section! {
     /// Signing in.
     pub struct AuthConfig in "auth" {
-        /// Days until an unused session ends.
-        session_days: u32 = 30,
-        /// Hours until an unused invitation ends.
-        invitation_hours: u32 = 168,
         /// Fewest characters of a new password; not below 10.
         password_chars_min: usize = PASSWORD_CHARS_MIN,
         /// Failed logins of one account before it must wait.

@@ -84,15 +84,15 @@ fn no_user() -> ApiError {
 #[serde(deny_unknown_fields)]
 pub(super) struct UserCreate {
     /// The sign-in name.
-    username: String,
+    pub(super) username: String,
     /// The name others see.
-    display_name: String,
+    pub(super) display_name: String,
     /// What the user may do.
-    role: Role,
+    pub(super) role: Role,
     /// The first password; the user must change it.
-    password: String,
+    pub(super) password: String,
     /// `en`, `zh-CN` or empty for the organisation's.
-    locale: Option<String>,
+    pub(super) locale: Option<String>,
 }
 
 /// Makes a user with a first password.
@@ -137,7 +137,7 @@ pub(super) struct UserUpdate {
     /// What the user may do.
     role: Option<Role>,
     /// `en`, `zh-CN` or empty for the organisation's.
-    locale: Option<String>,
+    pub(super) locale: Option<String>,
     /// May not sign in; all devices are signed out.
     disabled: Option<bool>,
 }
