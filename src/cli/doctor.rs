@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::serve::{load_config, no_flags};
 use super::{CliError, Global, Output, now_ms, output};
+use crate::config::Loaded;
 use crate::ops::disk::DiskReserve;
 use crate::ops::doctor::{DoctorOptions, Report, Verdict, examine};
 
@@ -25,13 +26,14 @@ pub struct DoctorArgs {
 
 /// Runs it.
 pub fn run(global: &Global, args: &DoctorArgs, output: &Output) -> Result<(), CliError> {
-    let config = load_config(&global.data, args.config.as_deref(), no_flags())?.config;
+    let Loaded { config, warnings } = load_config(&global.data, args.config.as_deref(), no_flags())?;
     let report = examine(&DoctorOptions {
         data: global.data.clone(),
         listen: config.listen_address().map_err(CliError::usage)?,
         reserve: DiskReserve::from(&config.storage),
         tls: config.tls.enabled,
         now_ms: now_ms(),
+        config_warnings: warnings,
         log_time_ms: None,
     });
     output.show(&report, &text(&report))?;
