@@ -13,11 +13,12 @@ use crate::ops::doctor::{DoctorOptions, Report, Verdict, examine};
 /// `holdfast doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 0: all well or only warnings. 1: something would stop the server or break its promise.
+Exit code 0: all well, or only warnings. 1: something would stop the server or
+break its promise.
 
 Examples:
   holdfast doctor --data /srv/holdfast
-  holdfast doctor --data /srv/holdfast --json | jq '.checks[] | select(.verdict != \"ok\")'")]
+  holdfast doctor --json | jq '.checks[] | select(.verdict != \"ok\")'")]
 pub struct DoctorArgs {
     /// The configuration file [default: DIR/holdfast.toml if it exists]
     #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]

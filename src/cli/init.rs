@@ -9,17 +9,18 @@ use super::serve::{load_config, no_flags};
 use super::{CliError, Global, Output};
 use crate::auth::setup_link::{SetupError, SetupLink};
 use crate::ops::datadir::DataDir;
-use crate::ops::lockfile::{self, DataLock};
+use crate::ops::lockfile;
 
 /// `holdfast init`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Whoever opens the link becomes the first owner. It works once. `holdfast serve` makes the directory by itself; init is for
-those who want to look at it, or put a configuration into it, before the first start.
+Whoever opens the link becomes the first owner. It works once.
+`holdfast serve` makes the directory by itself; init is for those who want to
+put a configuration into it before the first start.
 
 Examples:
   holdfast init --data /srv/holdfast          make the directory, print the link
-  holdfast init --data /srv/holdfast --link   print the link again, also while the server runs; a locked one is renewed")]
+  holdfast init --data /srv/holdfast --link   print it again, a locked one anew")]
 pub struct InitArgs {
     /// Only print the set-up link of an existing data directory
     #[arg(long)]
@@ -64,9 +65,7 @@ fn prepare(global: &Global, args: &InitArgs) -> Result<(Value, String), CliError
 
 /// Makes the directory and, if it is new, the token: on an older one, no token means that the set-up was done.
 fn make(global: &Global) -> Result<(DataDir, SetupLink), CliError> {
-    DataDir::refuse_foreign(&global.data).map_err(CliError::failed)?;
-    let _lock = DataLock::acquire(&global.data).map_err(CliError::failed)?;
-    let data = DataDir::open_or_create(&global.data).map_err(CliError::failed)?;
+    let (data, _lock) = DataDir::open_locked(&global.data).map_err(CliError::failed)?;
     let link = SetupLink::at(data.root());
     // A new directory, or one that was killed before its first start: nothing is in the log.
     if data.created_now() || data.is_unused().map_err(CliError::failed)? {
@@ -135,7 +134,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         init(&data, false).unwrap();
-        let _lock = DataLock::acquire(&data).unwrap();
+        let _lock = lockfile::DataLock::acquire(&data).unwrap();
         assert!(init(&data, false).unwrap_err().to_string().contains("in use by process"));
         assert_eq!(init(&data, true).unwrap()["server_running"], true);
     }

@@ -15,7 +15,8 @@ pub struct LogArgs {
 pub enum LogCommand {
     /// Check every record of every segment: checksums, order, the hash chain
     #[command(after_help = "\
-Exit code 0: the log is whole. 1: it is damaged; the first damaged place is named. Works while the server runs.
+Exit code 0: the log is whole. 1: it is damaged; the first damaged place is
+named. Works while the server runs.
 
 Example:
   holdfast log verify --data /srv/holdfast")]

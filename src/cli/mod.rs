@@ -34,7 +34,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  holdfast init --data /srv/holdfast        make the data directory and print the set-up link
+  holdfast init --data /srv/holdfast        make the directory, print the link
   holdfast doctor --data /srv/holdfast      look for what would go wrong later
   holdfast config example > holdfast.toml   every setting with its default
 
@@ -107,13 +107,24 @@ mod tests {
     #[test]
     fn every_command_and_flag_says_what_it_is() {
         fn visit(command: &clap::Command) {
-            assert!(command.get_about().is_some(), "{} has no help", command.get_name());
+            assert!(command.get_name().ends_with("Args") || command.get_about().is_some(), "{}", command.get_name());
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
             }
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(
+                after.lines().all(|line| line.chars().count() <= 80),
+                "{} is too wide: {after}",
+                command.get_name()
+            );
             command.get_subcommands().for_each(visit);
         }
         visit(&Cli::command());
+        visit(&serve::ServeArgs::augment_args(clap::Command::new("serveArgs")));
+        visit(&bench::BenchArgs::augment_args(clap::Command::new("benchArgs")));
+        visit(&log::LogArgs::augment_args(clap::Command::new("logArgs")));
+        visit(&user::UserArgs::augment_args(clap::Command::new("userArgs")));
+        visit(&status::StatusArgs::augment_args(clap::Command::new("statusArgs")));
     }
 
     #[test]

@@ -10,13 +10,18 @@ use crate::config::{FlagSettings, Loaded, Sources, load};
 /// `holdfast serve`
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
-Flags count over HOLDFAST_* variables, those over the configuration file, that over the defaults.
+Flags count over HOLDFAST_* variables, those over the configuration file, that
+over the defaults.
 
 Examples:
-  holdfast serve --data /srv/holdfast                                 HTTPS on every address, port 8443
-  holdfast serve --listen 0.0.0.0:443 --public-url https://chat.lan   the address people type
-  holdfast serve --listen 127.0.0.1:8080 --no-tls                     behind a reverse proxy on this machine
-  holdfast serve --listen 10.0.0.5:8080 --no-tls --behind-proxy       behind a reverse proxy on another machine")]
+  holdfast serve --data /srv/holdfast
+      HTTPS on every address, port 8443
+  holdfast serve --listen 0.0.0.0:443 --public-url https://chat.lan
+      the address people type
+  holdfast serve --listen 127.0.0.1:8080 --no-tls
+      behind a reverse proxy on this machine
+  holdfast serve --listen 10.0.0.5:8080 --no-tls --behind-proxy
+      behind a reverse proxy on another machine")]
 pub struct ServeArgs {
     /// Address and port to listen on [default: 0.0.0.0:8443]
     #[arg(long, value_name = "ADDRESS:PORT")]
