@@ -32,7 +32,9 @@ use crate::tls::{ServerTls, TlsOptions};
 /// What a server is started with.
 pub struct ServiceOptions {
     /// The data directory.
-    pub data: PathBuf,
+    pub dir: DataDir,
+    /// Its lock, held as long as the server runs: a second one on this directory is refused.
+    pub lock: DataLock,
     /// Where to listen; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Do TLS ourselves.
@@ -78,7 +80,7 @@ pub struct Service {
     local: UnixListener,
     data: PathBuf,
     admission: Admission,
-    /// Held as long as the server runs: a second one on this directory is refused.
+    /// Held as long as the server runs.
     _lock: DataLock,
 }
 
@@ -88,8 +90,7 @@ impl Service {
     /// # Errors
     /// [`ServiceError`], with what to do about it.
     pub async fn open(options: ServiceOptions) -> Result<Self, ServiceError> {
-        let dir = DataDir::open_or_create(&options.data).map_err(failed)?;
-        let lock = DataLock::acquire(&options.data).map_err(failed)?;
+        let data = options.dir.root().to_owned();
         let metrics = Metrics::install().map_err(failed)?;
         let listen = TcpListener::bind(options.listen).await.map_err(|e| {
             ServiceError(format!("cannot listen on {}: {e}; is another program there?", options.listen))
@@ -98,8 +99,8 @@ impl Service {
         let public_url = options.public_url.clone().unwrap_or_else(|| url_of(bound, options.tls));
         let tls = options.tls.then(|| open_tls(&options, bound)).transpose()?;
         let hub = Hub::default();
-        let (node, report) = start_node(&options, &dir, hub.clone()).await?;
-        let setup = setup_link(&options.data, &node)?;
+        let (node, report) = start_node(&options.dir, hub.clone()).await?;
+        let setup = setup_link(&data, &node)?;
         let app = App::new(AppParts {
             node,
             hub,
@@ -111,7 +112,7 @@ impl Service {
             tls,
             addresses: Arc::new([public_url.clone()]),
             public_url,
-            disk: Arc::new(DiskWatch::new(&options.data, options.disk_reserve)),
+            disk: Arc::new(DiskWatch::new(&data, options.disk_reserve)),
             metrics,
             started: Instant::now(),
             request_ids: RequestIds::new(),
@@ -119,10 +120,10 @@ impl Service {
             stopping: CancellationToken::new(),
         });
         watch_disk(&app);
-        let local = bind_local(&dir)?;
+        let local = bind_local(&options.dir)?;
         let admission =
             Admission { connections_max: options.connections_max, trusted_proxies: options.trusted_proxies.into() };
-        Ok(Self { app, listen, local, data: options.data, admission, _lock: lock })
+        Ok(Self { app, listen, local, data, admission, _lock: options.lock })
     }
 
     /// The address that links begin with.
@@ -207,7 +208,7 @@ fn open_tls(options: &ServiceOptions, bound: SocketAddr) -> Result<ServerTls, Se
     names.sort_unstable();
     names.dedup();
     let now_seconds = (now_ms() / 1_000) as i64;
-    ServerTls::open(TlsOptions { dir: options.data.join("tls"), names }, now_seconds).map_err(failed)
+    ServerTls::open(TlsOptions { dir: options.dir.path("tls"), names }, now_seconds).map_err(failed)
 }
 
 /// The host of an `https://host:port` address.
@@ -221,10 +222,10 @@ fn host_of(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-async fn start_node(options: &ServiceOptions, dir: &DataDir, hub: Hub) -> Result<(Node, StartReport), ServiceError> {
+async fn start_node(dir: &DataDir, hub: Hub) -> Result<(Node, StartReport), ServiceError> {
     let identity = dir.identity();
     let node_options = NodeOptions {
-        data: options.data.clone(),
+        data: dir.root().to_owned(),
         cluster: identity.cluster_id_bytes().map_err(failed)?,
         origin: Origin { site: identity.site, node: identity.node },
         ack: Arc::new(SoloAck),

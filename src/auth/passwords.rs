@@ -70,6 +70,12 @@ impl Default for PasswordPolicy {
     }
 }
 
+impl From<&crate::config::AuthConfig> for PasswordPolicy {
+    fn from(config: &crate::config::AuthConfig) -> Self {
+        PasswordPolicy { chars_min: config.password_chars_min }
+    }
+}
+
 impl PasswordPolicy {
     /// Judges `password` for the user named `username`.
     pub fn check(&self, username: &str, password: &str) -> Result<(), PasswordRefusal> {

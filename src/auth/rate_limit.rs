@@ -42,6 +42,15 @@ impl Default for LoginLimits {
     }
 }
 
+impl From<&crate::config::AuthConfig> for LoginLimits {
+    fn from(config: &crate::config::AuthConfig) -> Self {
+        let mut limits = LoginLimits::default();
+        limits.account.burst = config.login_account_burst;
+        limits.address.burst = config.login_address_burst;
+        limits
+    }
+}
+
 /// May this login be tried?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoginDecision {

@@ -115,7 +115,7 @@ struct Stored {
 }
 
 /// The set-up link of one data directory. Every call reads the file, so a fresh link printed by another process counts at
-/// once; it is asked only until the first owner exists.
+/// once; it is asked only until the first owner exists. It locks and syncs files: call it from blocking threads.
 #[derive(Clone, Debug)]
 pub struct SetupLink {
     data: PathBuf,

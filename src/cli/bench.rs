@@ -23,12 +23,13 @@ pub enum Scenario {
 /// `holdfast bench`
 #[derive(Clone, Debug, PartialEq, Args)]
 #[command(after_help = "\
-Without --url it starts a server of its own in a scratch directory, on loopback, with TLS unless --no-tls, and ends it after.
-The load runs on the same machine, so it competes with the server for the processors.
+Without --url it starts a server of its own in a scratch directory, on
+loopback, with TLS unless --no-tls, and ends it after. The load runs on the
+same machine, so it competes with the server for the processors.
 
 Examples:
   holdfast bench send --clients 200 --seconds 20
-  holdfast bench send --rate 5000 --no-tls                  open loop: latency at a fixed load
+  holdfast bench send --rate 5000 --no-tls      open loop, at a fixed load
   holdfast bench fanout --clients 1000 --no-tls --json
   holdfast bench idle --connections 10000
   holdfast bench history --messages 1000000

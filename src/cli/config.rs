@@ -17,7 +17,8 @@ enum ConfigCommand {
     #[command(after_help = "\
 Examples:
   holdfast config example > /srv/holdfast/holdfast.toml
-  HOLDFAST_SERVER_LISTEN=0.0.0.0:443 holdfast serve    a variable counts over the file, a flag over both")]
+  HOLDFAST_SERVER_LISTEN=0.0.0.0:443 holdfast serve
+      a variable counts over the file, a flag over both")]
     Example,
 }
 

@@ -6,17 +6,19 @@ use clap::Args;
 
 use super::serve::{load_config, no_flags};
 use super::{CliError, Global, Output, now_ms, output};
+use crate::config::Loaded;
 use crate::ops::disk::DiskReserve;
 use crate::ops::doctor::{DoctorOptions, Report, Verdict, examine};
 
 /// `holdfast doctor`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit code 0: all well or only warnings. 1: something would stop the server or break its promise.
+Exit code 0: all well, or only warnings. 1: something would stop the server or
+break its promise.
 
 Examples:
   holdfast doctor --data /srv/holdfast
-  holdfast doctor --data /srv/holdfast --json | jq '.checks[] | select(.verdict != \"ok\")'")]
+  holdfast doctor --json | jq '.checks[] | select(.verdict != \"ok\")'")]
 pub struct DoctorArgs {
     /// The configuration file [default: DIR/holdfast.toml if it exists]
     #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]
@@ -25,13 +27,14 @@ pub struct DoctorArgs {
 
 /// Runs it.
 pub fn run(global: &Global, args: &DoctorArgs, output: &Output) -> Result<(), CliError> {
-    let config = load_config(&global.data, args.config.as_deref(), no_flags())?.config;
+    let Loaded { config, warnings } = load_config(&global.data, args.config.as_deref(), no_flags())?;
     let report = examine(&DoctorOptions {
         data: global.data.clone(),
         listen: config.listen_address().map_err(CliError::usage)?,
         reserve: DiskReserve::from(&config.storage),
         tls: config.tls.enabled,
         now_ms: now_ms(),
+        config_warnings: warnings,
         log_time_ms: None,
     });
     output.show(&report, &text(&report))?;

@@ -3,23 +3,24 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::serve::{load_config, no_flags};
 use super::{CliError, Global, Output};
 use crate::auth::setup_link::{SetupError, SetupLink};
 use crate::ops::datadir::DataDir;
-use crate::ops::lockfile::{self, DataLock};
+use crate::ops::lockfile;
 
 /// `holdfast init`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Whoever opens the link becomes the first owner. It works once. `holdfast serve` makes the directory by itself; init is for
-those who want to look at it, or put a configuration into it, before the first start.
+Whoever opens the link becomes the first owner. It works once.
+`holdfast serve` makes the directory by itself; init is for those who want to
+put a configuration into it before the first start.
 
 Examples:
   holdfast init --data /srv/holdfast          make the directory, print the link
-  holdfast init --data /srv/holdfast --link   print the link again, also while the server runs; a locked one is renewed")]
+  holdfast init --data /srv/holdfast --link   print it again, a locked one anew")]
 pub struct InitArgs {
     /// Only print the set-up link of an existing data directory
     #[arg(long)]
@@ -31,6 +32,12 @@ pub struct InitArgs {
 
 /// Runs it.
 pub fn run(global: &Global, args: &InitArgs, output: &Output) -> Result<(), CliError> {
+    let (state, text) = prepare(global, args)?;
+    output.show(&state, &text)
+}
+
+/// Does the work; gives what to print, as JSON and as text.
+fn prepare(global: &Global, args: &InitArgs) -> Result<(Value, String), CliError> {
     let config = load_config(&global.data, args.config.as_deref(), no_flags())?.config;
     let (data, link) = if args.link {
         let data = DataDir::open(&global.data).map_err(CliError::failed)?;
@@ -52,14 +59,13 @@ pub fn run(global: &Global, args: &InitArgs, output: &Output) -> Result<(), CliE
         "setup_link": url,
         "server_running": running,
     });
-    output.show(&state, &text(&data, url.as_deref(), running))
+    let text = text(&data, url.as_deref(), running);
+    Ok((state, text))
 }
 
 /// Makes the directory and, if it is new, the token: on an older one, no token means that the set-up was done.
 fn make(global: &Global) -> Result<(DataDir, SetupLink), CliError> {
-    DataDir::refuse_foreign(&global.data).map_err(CliError::failed)?;
-    let _lock = DataLock::acquire(&global.data).map_err(CliError::failed)?;
-    let data = DataDir::open_or_create(&global.data).map_err(CliError::failed)?;
+    let (data, _lock) = DataDir::open_locked(&global.data).map_err(CliError::failed)?;
     let link = SetupLink::at(data.root());
     // A new directory, or one that was killed before its first start: nothing is in the log.
     if data.created_now() || data.is_unused().map_err(CliError::failed)? {
@@ -89,9 +95,9 @@ fn text(data: &DataDir, url: Option<&str>, running: bool) -> String {
 mod tests {
     use super::*;
 
-    fn init(data: &std::path::Path, link: bool) -> Result<(), CliError> {
+    fn init(data: &std::path::Path, link: bool) -> Result<Value, CliError> {
         let global = Global { data: data.to_owned(), json: true };
-        run(&global, &InitArgs { link, config: None }, &Output::new(true))
+        prepare(&global, &InitArgs { link, config: None }).map(|(state, _)| state)
     }
 
     #[test]
@@ -100,11 +106,14 @@ mod tests {
         let data = dir.path().join("data");
         assert!(init(&data, true).unwrap_err().to_string().contains("holdfast init"), "--link makes nothing");
         assert!(!data.exists());
-        init(&data, false).unwrap();
+        let made = init(&data, false).unwrap();
+        assert_eq!(made["created"], true);
         let token = SetupLink::at(&data).print_token().unwrap();
-        init(&data, false).unwrap();
-        init(&data, true).unwrap();
-        assert_eq!(SetupLink::at(&data).print_token().unwrap(), token);
+        assert_eq!(made["setup_link"], format!("https://127.0.0.1:8443/setup#{token}"));
+        for link in [false, true] {
+            let again = init(&data, link).unwrap();
+            assert_eq!((&again["created"], &again["setup_link"]), (&Value::Bool(false), &made["setup_link"]));
+        }
     }
 
     #[test]
@@ -114,7 +123,7 @@ mod tests {
         init(&data, false).unwrap();
         std::fs::write(data.join("log/1.seg"), "entries").unwrap();
         SetupLink::at(&data).consume().unwrap();
-        init(&data, false).unwrap();
+        assert_eq!(init(&data, false).unwrap()["setup_link"], Value::Null);
         assert!(!SetupLink::at(&data).is_open());
         let error = init(&data, true).unwrap_err();
         assert!(error.to_string().contains("already completed"), "{error}");
@@ -125,9 +134,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         init(&data, false).unwrap();
-        let _lock = DataLock::acquire(&data).unwrap();
+        let _lock = lockfile::DataLock::acquire(&data).unwrap();
         assert!(init(&data, false).unwrap_err().to_string().contains("in use by process"));
-        init(&data, true).unwrap();
+        assert_eq!(init(&data, true).unwrap()["server_running"], true);
     }
 
     #[test]

@@ -22,14 +22,15 @@ pub struct LogArgs {
 pub enum LogCommand {
     /// Check every record of every segment: checksums, order, the hash chain
     #[command(after_help = "\
-Exit code 0: the log is whole. 1: it is damaged; every damaged place is named. Works while the server runs.
+Exit code 0: the log is whole. 1: it is damaged; every damaged place is
+named. Works while the server runs.
 
 Example:
   holdfast log verify --data /srv/holdfast")]
     Verify,
     /// Print the records of the log, one per line
     #[command(after_help = "\
-Message texts and password hashes are in the records: treat the output like the data itself.
+Message texts are in the records: treat the output like the data itself.
 
 Examples:
   holdfast log dump --data /srv/holdfast --from 1000 | head

@@ -34,7 +34,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  holdfast serve --data /srv/holdfast       run the server; the first start prints the set-up link
+  holdfast serve --data /srv/holdfast       run it; the first start prints a link
   holdfast status --data /srv/holdfast      how the running server is
   holdfast doctor --data /srv/holdfast      look for what would go wrong later
   holdfast config example > holdfast.toml   every setting with its default
@@ -127,6 +127,9 @@ mod tests {
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {} has no help", command.get_name(), argument.get_id());
             }
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let wide = after.lines().find(|line| line.chars().count() > 80);
+            assert_eq!(wide, None, "{} is too wide", command.get_name());
             command.get_subcommands().for_each(visit);
         }
         visit(&Cli::command());

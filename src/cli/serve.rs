@@ -13,18 +13,23 @@ use crate::auth::rate_limit::LoginLimits;
 use crate::config::{Config, FlagSettings, Loaded, Sources, load};
 use crate::ops::disk::DiskReserve;
 use crate::ops::logging::{self, LogOptions};
-use crate::ops::{datadir::DataDir, limits::raise_open_files};
+use crate::ops::{datadir::DataDir, limits::raise_open_files, lockfile::DataLock};
 
 /// `holdfast serve`
 #[derive(Clone, Debug, Default, Args)]
 #[command(after_help = "\
-Flags count over HOLDFAST_* variables, those over the configuration file, that over the defaults.
+Flags count over HOLDFAST_* variables, those over the configuration file, that
+over the defaults.
 
 Examples:
-  holdfast serve --data /srv/holdfast                                 HTTPS on every address, port 8443
-  holdfast serve --listen 0.0.0.0:443 --public-url https://chat.lan   the address people type
-  holdfast serve --listen 127.0.0.1:8080 --no-tls                     behind a reverse proxy on this machine
-  holdfast serve --listen 10.0.0.5:8080 --no-tls --behind-proxy       behind a reverse proxy on another machine")]
+  holdfast serve --data /srv/holdfast
+      HTTPS on every address, port 8443
+  holdfast serve --listen 0.0.0.0:443 --public-url https://chat.lan
+      the address people type
+  holdfast serve --listen 127.0.0.1:8080 --no-tls
+      behind a reverse proxy on this machine
+  holdfast serve --listen 10.0.0.5:8080 --no-tls --behind-proxy
+      behind a reverse proxy on another machine")]
 pub struct ServeArgs {
     /// Address and port to listen on [default: 0.0.0.0:8443]
     #[arg(long, value_name = "ADDRESS:PORT")]
@@ -59,8 +64,7 @@ impl ServeArgs {
 /// Runs the server until it is told to stop. Blocks.
 pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), CliError> {
     let loaded = args.load_config(&global.data)?;
-    DataDir::refuse_foreign(&global.data).map_err(CliError::failed)?;
-    DataDir::open_or_create(&global.data).map_err(CliError::failed)?;
+    let (dir, lock) = DataDir::open_locked(&global.data).map_err(CliError::failed)?;
     let logging = &loaded.config.logging;
     let (_control, _guard) = logging::install(&LogOptions {
         dir: Some(global.data.join("logs")),
@@ -77,7 +81,7 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
         Ok(files) => tracing::debug!(open_files_max = files.now, "open files"),
         Err(error) => tracing::warn!(%error, "the open-file limit could not be raised"),
     }
-    let options = service_options(&global.data, &loaded.config)?;
+    let options = service_options((dir, lock), &loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::failed)?;
     let served = runtime.block_on(serve(options, output));
     // What is left are requests that nobody waits for; the log and the state are closed already.
@@ -125,7 +129,7 @@ fn announce(service: &Service, output: &Output) -> Result<(), CliError> {
     output.show(&state, &text)
 }
 
-fn service_options(data: &Path, config: &Config) -> Result<ServiceOptions, CliError> {
+fn service_options(data: (DataDir, DataLock), config: &Config) -> Result<ServiceOptions, CliError> {
     let (auth, storage) = (&config.auth, &config.storage);
     let mut login_limits = LoginLimits::default();
     login_limits.account.burst = auth.login_account_burst;
@@ -133,7 +137,8 @@ fn service_options(data: &Path, config: &Config) -> Result<ServiceOptions, CliEr
     let listen = config.listen_address().map_err(CliError::usage)?;
     let proxies = config.server.trusted_proxies.iter().filter_map(|address| address.parse().ok()).collect();
     Ok(ServiceOptions {
-        data: data.to_owned(),
+        dir: data.0,
+        lock: data.1,
         listen,
         tls: config.tls.enabled,
         names: config.certificate_names(),

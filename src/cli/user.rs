@@ -35,7 +35,7 @@ Examples:
     /// Set a new password and end the user's sessions
     #[command(after_help = "\
 Examples:
-  holdfast user passwd lilei                    a password is made and printed once
+  holdfast user passwd lilei                    make one and print it once
   holdfast user passwd lilei --password-stdin   read it from standard input")]
     Passwd(PasswdArgs),
     /// Shut a user out and end the user's sessions; messages stay

@@ -8,8 +8,8 @@ use super::error::{ConfigError, ConfigSource, nearest};
 use super::{Config, check, sections};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 
-/// Variables that are not settings of the file: they choose the file and the data directory, or the log level.
-const OTHER_VARIABLES: [&str; 3] = ["HOLDFAST_DATA", "HOLDFAST_CONFIG", "HOLDFAST_LOG"];
+/// Variables that flags read themselves: they are not settings of the file.
+const OTHER_VARIABLES: [&str; 3] = ["HOLDFAST_DATA", "HOLDFAST_CONFIG", "HOLDFAST_BENCH_TOKEN"];
 
 /// What flags set; they win over everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::durable_file::{DIR_MODE, create_private_dir, mode_of, sync_dir, write_private};
+use super::lockfile::{DataLock, LockError};
 
 /// The format of the data directory that this build reads and writes.
 pub const FORMAT_VERSION: u32 = 1;
@@ -81,6 +82,8 @@ pub enum DataDirError {
         /// The directory.
         path: PathBuf,
     },
+    /// Another process uses the directory.
+    Lock(LockError),
     /// The system refused.
     Io {
         /// What was tried.
@@ -118,6 +121,7 @@ impl fmt::Display for DataDirError {
                 path.display(),
                 path.display()
             ),
+            DataDirError::Lock(error) => write!(f, "{error}"),
             DataDirError::Io { op, path, source } => {
                 write!(f, "cannot {op} {}: {source}; check that this user owns the data directory", path.display())
             }
@@ -129,6 +133,7 @@ impl std::error::Error for DataDirError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             DataDirError::Io { source, .. } => Some(source),
+            DataDirError::Lock(error) => Some(error),
             _ => None,
         }
     }
@@ -145,7 +150,7 @@ pub struct DataDir {
 impl DataDir {
     /// Opens the directory at `root`, or makes it with a new identity when it is missing or empty.
     ///
-    /// Call it while no other process uses the directory; [`DataLock`](super::lockfile::DataLock) decides who goes on.
+    /// Call it under the lock, or let [`open_locked`](Self::open_locked) do both.
     pub fn open_or_create(root: &Path) -> Result<DataDir, DataDirError> {
         if root.join("node.toml").exists() {
             return DataDir::open(root);
@@ -169,9 +174,18 @@ impl DataDir {
         Ok(DataDir { root: root.to_owned(), identity, created_now: false })
     }
 
-    /// Refuses a directory that holds files and is not ours. Touches nothing: ask before taking the lock, which makes `run/`.
-    pub fn refuse_foreign(root: &Path) -> Result<(), DataDirError> {
-        if root.join("node.toml").exists() { Ok(()) } else { refuse_foreign(root) }
+    /// Takes the lock of the directory at `root` and opens it, making it when it is missing: what `serve` and `init` do.
+    ///
+    /// A directory of somebody else or of another format is refused before anything is touched, also the lock.
+    pub fn open_locked(root: &Path) -> Result<(DataDir, DataLock), DataDirError> {
+        if root.join("node.toml").exists() {
+            read_identity(root)?;
+        } else {
+            refuse_foreign(root)?;
+        }
+        let lock = DataLock::acquire(root).map_err(DataDirError::Lock)?;
+        // Judged again under the lock: another process may have made it meanwhile.
+        Ok((DataDir::open_or_create(root)?, lock))
     }
 
     /// Whether nothing was ever logged here: no server has run on the directory to the end of its start.
@@ -346,6 +360,22 @@ mod tests {
         assert!(error.to_string().contains("4.2.0"));
         assert_eq!(fs::read_to_string(dir.path().join("node.toml")).unwrap(), text);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was made");
+    }
+
+    #[test]
+    fn locking_touches_nothing_that_is_not_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("node.toml"), "format_version = 9\n").unwrap();
+        assert!(matches!(DataDir::open_locked(dir.path()), Err(DataDirError::Format { .. })));
+        fs::rename(dir.path().join("node.toml"), dir.path().join("thesis.txt")).unwrap();
+        assert!(matches!(DataDir::open_locked(dir.path()), Err(DataDirError::NotOurs { .. })));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        let root = dir.path().join("data");
+        let (data, lock) = DataDir::open_locked(&root).unwrap();
+        assert!(data.created_now());
+        assert!(matches!(DataDir::open_locked(&root), Err(DataDirError::Lock(_))));
+        drop(lock);
+        assert!(!DataDir::open_locked(&root).unwrap().0.created_now());
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub struct DoctorOptions {
     pub tls: bool,
     /// The wall clock, milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// What was odd about the configuration: [`Loaded::warnings`](crate::config::Loaded::warnings).
+    pub config_warnings: Vec<String>,
     /// The newest time in the log, if somebody read it: a clock behind it would stop new ids.
     pub log_time_ms: Option<u64>,
 }
@@ -76,6 +78,7 @@ pub fn examine(options: &DoctorOptions) -> Report {
     let lock = lockfile::holder(&options.data);
     let running = matches!(lock, Ok(Some(_)));
     let mut checks = vec![
+        check_configuration(&options.config_warnings),
         check_data_dir(&options.data),
         check_permissions(&options.data),
         check_clock(options.now_ms, options.log_time_ms),
@@ -102,6 +105,14 @@ fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>)
 
 fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
     Check { name, verdict: Verdict::Fail, found: found.into(), advice: advice.into() }
+}
+
+fn check_configuration(warnings: &[String]) -> Check {
+    const NAME: &str = "configuration";
+    if warnings.is_empty() {
+        return ok(NAME, "understood");
+    }
+    warn(NAME, warnings.join("; "), "Correct the name, or ignore this if another program sets the variable.")
 }
 
 fn check_data_dir(data: &Path) -> Check {
@@ -309,6 +320,7 @@ mod tests {
             reserve: DiskReserve { bytes: 0, percent: 0 },
             tls: true,
             now_ms: NOW_MS,
+            config_warnings: Vec::new(),
             log_time_ms: None,
         }
     }

@@ -55,6 +55,19 @@ impl Default for LogOptions {
     }
 }
 
+impl LogOptions {
+    /// What the configuration says, with the files in `<data>/logs`.
+    pub fn from_config(config: &crate::config::LoggingConfig, data: &Path) -> LogOptions {
+        LogOptions {
+            dir: Some(data.join("logs")),
+            format: config.format,
+            filter: config.level.clone(),
+            files_max: config.files_max,
+            stderr: config.stderr,
+        }
+    }
+}
+
 /// Why logging could not be set up or changed.
 #[derive(Debug)]
 pub enum LoggingError {

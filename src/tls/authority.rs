@@ -12,6 +12,7 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use x509_parser::prelude::{ParsedExtension, X509Certificate};
 
 use super::TlsError;
 use super::info::parse;
@@ -73,10 +74,11 @@ impl Authority {
         super::info::fingerprint(&self.der)
     }
 
-    /// Whether the CA itself issued `certificate`: the names and the key identifier agree.
+    /// Whether this CA issued `certificate`: the issuer's name and key identifier are the CA's.
     pub(super) fn issued(&self, certificate: &CertificateDer<'_>) -> bool {
         let (Ok(ca), Ok(certificate)) = (parse(&self.der), parse(certificate)) else { return false };
         certificate.issuer().as_raw() == ca.subject().as_raw()
+            && key_identifier(&ca).is_some_and(|ours| issuer_key_identifier(&certificate) == Some(ours))
     }
 
     /// A new key and certificate for `names`, as one PEM text: certificate, then key.
@@ -99,6 +101,20 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer).map_err(issue_error)?;
         Ok(format!("{}{}", certificate.pem(), key.serialize_pem()))
     }
+}
+
+fn key_identifier<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0),
+        _ => None,
+    })
+}
+
+fn issuer_key_identifier<'a>(certificate: &X509Certificate<'a>) -> Option<&'a [u8]> {
+    certificate.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.key_identifier.as_ref().map(|key| key.0),
+        _ => None,
+    })
 }
 
 fn make_ca(now_unix_seconds: i64) -> Result<(String, String), TlsError> {

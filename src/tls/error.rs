@@ -31,6 +31,8 @@ pub enum TlsError {
     },
     /// The certificate names no host: clients ignore the old common name.
     NoNames,
+    /// The certificate is for other purposes than a server: signing mail, or being a client.
+    NotForServers,
     /// A certificate of the chain did not issue the one before it.
     ChainOrder {
         /// The position in the chain, from 1, of the certificate that does not fit to the one before.
@@ -70,6 +72,7 @@ impl TlsError {
             TlsError::Expired { .. } => "tls_certificate_expired",
             TlsError::NotYetValid { .. } => "tls_certificate_not_yet_valid",
             TlsError::NoNames => "tls_no_names",
+            TlsError::NotForServers => "tls_not_for_servers",
             TlsError::ChainOrder { .. } => "tls_chain_order",
             TlsError::Authority { .. } => "tls_authority_damaged",
             TlsError::Issue(_) => "tls_issue_failed",
@@ -107,6 +110,10 @@ impl fmt::Display for TlsError {
                 f,
                 "the certificate has no subject alternative name, so no client would accept it; issue one with the \
                  server's DNS name or IP address"
+            ),
+            TlsError::NotForServers => write!(
+                f,
+                "the certificate's extended key usage does not allow server authentication; issue one for a web server"
             ),
             TlsError::ChainOrder { position, reason } => write!(
                 f,

@@ -82,6 +82,10 @@ fn check_leaf(chain: &[CertificateDer<'static>], now_unix_seconds: i64) -> Resul
     if chain.len() > 1 && leaf.is_ca() {
         return Err(TlsError::ChainOrder { position: 1, reason: "it is the certificate of an authority".to_owned() });
     }
+    let usage = leaf.extended_key_usage().map_err(|error| TlsError::ChainUnreadable(error.to_string()))?;
+    if usage.is_some_and(|usage| !usage.value.server_auth && !usage.value.any) {
+        return Err(TlsError::NotForServers);
+    }
     if sans(&leaf)?.is_empty() { Err(TlsError::NoNames) } else { Ok(()) }
 }
 

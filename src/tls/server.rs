@@ -47,7 +47,7 @@ impl fmt::Debug for CurrentCertificate {
     }
 }
 
-/// TLS of the listening port. Cheap to clone.
+/// TLS of the listening port. Cheap to clone. Opening, reloading and installing touch files: call them from blocking threads.
 #[derive(Clone)]
 pub struct ServerTls {
     shared: Arc<Shared>,

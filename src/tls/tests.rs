@@ -244,7 +244,10 @@ fn every_wrong_upload_has_its_code_and_changes_nothing() {
     let damaged = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let broken_key = "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
-    let cases: [(&str, &str, &str); 16] = [
+    let (mail, mail_key) = enterprise.issue(&["a.lan"], |params| {
+        params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::EmailProtection];
+    });
+    let cases: [(&str, &str, &str); 17] = [
         ("", &key, "tls_chain_unreadable"),
         ("not pem at all", &key, "tls_chain_unreadable"),
         (damaged, &key, "tls_chain_unreadable"),
@@ -255,6 +258,7 @@ fn every_wrong_upload_has_its_code_and_changes_nothing() {
         (&chain, encrypted, "tls_key_encrypted"),
         (&chain, &other_key, "tls_key_mismatch"),
         (&nameless, &nameless_key, "tls_no_names"),
+        (&mail, &mail_key, "tls_not_for_servers"),
         (&expired, &expired_key, "tls_certificate_expired"),
         (&early, &early_key, "tls_certificate_not_yet_valid"),
         (&format!("{intermediate}{leaf}"), &key, "tls_chain_order"),
