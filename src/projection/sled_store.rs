@@ -2,19 +2,24 @@
 //! projection. It must never call `flush_async`, `watch_prefix`, `generate_id` or a transaction (see `DESIGN.md`).
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::error::ProjectionError;
 use super::store::{Batch, ByteRange, Pairs, Store, is_possible};
 use crate::core::view::Direction;
 use crate::limits;
 
+const LOCK_LOOK_AGAIN_MS: u64 = 20;
+
 /// One open sled database, one tree.
 pub(crate) struct SledStore {
     db: Option<sled::Db>,
     file: File,
     path: PathBuf,
+    existed: bool,
 }
 
 /// The words of a caught panic.
@@ -39,14 +44,14 @@ impl SledStore {
     /// read or written.
     pub(crate) fn open(path: &Path) -> Result<Self, ProjectionError> {
         std::fs::create_dir_all(path).map_err(|e| ProjectionError::io("create", path, &e))?;
-        check_conf(path)?;
+        let existed = check_files(path)?;
         remove_unfinished_snapshots(path)?;
         let config = sled::Config::new()
             .path(path)
             .cache_capacity(limits::STATE_STORE_CACHE_BYTES)
             .flush_every_ms(Some(limits::STATE_STORE_FLUSH_MS))
             .use_compression(false);
-        let db = fenced("open", || config.open()).map_err(|e| e.into_damage(path))?;
+        let db = open_unlocked(&config, path)?;
         let blobs = path.join("blobs");
         if std::fs::read_dir(&blobs).is_ok_and(|mut files| files.next().is_some()) {
             let what = "blobs/ holds values that no build of ours writes".to_owned();
@@ -54,7 +59,12 @@ impl SledStore {
         }
         let name = path.join("db");
         let file = File::open(&name).map_err(|e| ProjectionError::io("open", &name, &e))?;
-        Ok(Self { db: Some(db), file, path: path.to_owned() })
+        Ok(Self { db: Some(db), file, path: path.to_owned(), existed })
+    }
+
+    /// Whether there was a database before this open: then it is not empty, or it was damaged.
+    pub(crate) const fn existed(&self) -> bool {
+        self.existed
     }
 
     fn db(&self) -> Result<&sled::Db, ProjectionError> {
@@ -62,16 +72,41 @@ impl SledStore {
     }
 }
 
-/// sled replaces an empty `conf` silently and trusts one whose checksum fails; a state that has data but no sound
-/// configuration is not to be trusted.
-fn check_conf(path: &Path) -> Result<(), ProjectionError> {
+/// Opens the database, waiting for a moment when another process has it locked: one that just ended may still do so in a
+/// child that it was starting. A lock, a full disk or a missing permission is no damage, and must never move anything.
+fn open_unlocked(config: &sled::Config, path: &Path) -> Result<sled::Db, ProjectionError> {
+    let give_up = Instant::now() + Duration::from_millis(limits::STATE_LOCK_WAIT_MS);
+    loop {
+        let damaged = |what| ProjectionError::Damaged { path: path.to_owned(), what };
+        let cause = match catch_unwind(AssertUnwindSafe(|| config.open())) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(sled::Error::Io(cause))) => cause,
+            Ok(Err(other)) => return Err(damaged(format!("open: {other}"))),
+            Err(panic) => return Err(damaged(format!("open: panic: {}", panic_text(&*panic)))),
+        };
+        // sled wraps the lock's error into one of kind Other, with the system's words in its text.
+        let locked = cause.kind() == ErrorKind::WouldBlock || cause.to_string().contains("could not acquire lock");
+        match cause.kind() {
+            _ if locked && Instant::now() < give_up => std::thread::sleep(Duration::from_millis(LOCK_LOOK_AGAIN_MS)),
+            _ if locked => return Err(ProjectionError::io("lock", path, &cause)),
+            ErrorKind::UnexpectedEof | ErrorKind::InvalidData | ErrorKind::InvalidInput | ErrorKind::Other => {
+                return Err(damaged(format!("open: {cause}")));
+            }
+            _ => return Err(ProjectionError::io("open", path, &cause)),
+        }
+    }
+}
+
+/// Whether there is a database. sled replaces an empty `conf` or `db` silently; one without the other is not to be trusted.
+fn check_files(path: &Path) -> Result<bool, ProjectionError> {
     let has_data = std::fs::metadata(path.join("db")).is_ok_and(|db| db.len() > 0);
     let conf = std::fs::read(path.join("conf")).unwrap_or_default();
-    if has_data && conf.len() <= 4 {
-        let what = "its configuration file is missing or empty".to_owned();
-        return Err(ProjectionError::Damaged { path: path.to_owned(), what });
-    }
-    Ok(())
+    let what = match (has_data, conf.len() > 4) {
+        (true, false) => "its configuration file is missing or empty",
+        (false, true) => "its data file is missing or empty",
+        (both, _) => return Ok(both),
+    };
+    Err(ProjectionError::Damaged { path: path.to_owned(), what: what.to_owned() })
 }
 
 /// A kill during sled's open leaves a half-written snapshot that the next open would refuse; it is only the copy that
