@@ -86,7 +86,8 @@ fn flipped_and_cut_bytes_are_refused_or_harmless() {
 fn damaged_side_files_are_refused_or_harmless() {
     let origin = tempfile::tempdir().unwrap();
     sound(origin.path());
-    let damages: [(&str, fn(&Path)); 6] = [
+    type Damage = fn(&Path);
+    let damages: [(&str, Damage); 6] = [
         ("an empty conf", |state| fs::write(state.join("conf"), b"").unwrap()),
         ("a cut conf", |state| fs::write(state.join("conf"), b"abc").unwrap()),
         ("no conf", |state| fs::remove_file(state.join("conf")).unwrap()),

@@ -2,6 +2,7 @@
 //! ones (`HOLDFAST_TEST_MESSAGES=10000000 cargo test --profile test-release projection::tests::measure -- --nocapture`).
 //! Nothing is asserted about time.
 
+use std::ops::Bound::Unbounded;
 use std::time::Instant;
 
 use super::*;
@@ -39,7 +40,7 @@ impl Random {
 
 fn resident_mib() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096 >> 20
+    (pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096) >> 20
 }
 
 fn entry(seq: u64, channel: u64, index: u64, random: &mut Random) -> (Vec<Write>, usize) {
@@ -97,6 +98,12 @@ fn measure(messages: u64, channels: u64) {
         stats.disk_bytes as f64 / raw as f64,
         resident_mib()
     );
+    let mut live = std::collections::BTreeMap::<u8, (u64, usize)>::new();
+    for (key, value) in projection.shared.store.scan((Unbounded, Unbounded), Direction::Up, usize::MAX).unwrap() {
+        let kind = live.entry(key[0]).or_default();
+        *kind = (kind.0 + 1, kind.1 + key.len() + value.len());
+    }
+    println!("live pairs and bytes by tag: {live:?}; {:?}", stats.last_checkpoint);
     pages(&projection, messages / channels, channels, "other channels");
     pages(&projection, messages / channels, 8, "hot channels");
     let started = Instant::now();
