@@ -28,7 +28,7 @@ pub struct CheckpointReport {
     pub bytes: u64,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
-    /// The part of it in which the store was locked for readers, in milliseconds.
+    /// The part of it that changed the store, in milliseconds.
     pub apply_ms: u64,
     /// The part of it that waited for the disk, in milliseconds.
     pub sync_ms: u64,
