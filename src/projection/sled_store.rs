@@ -16,6 +16,8 @@ use crate::core::view::Direction;
 use crate::limits;
 
 const LOCK_LOOK_AGAIN_MS: u64 = 20;
+/// A `conf` that holds no more than its checksum makes sled panic.
+const CONF_CHECKSUM_BYTES: u64 = 4;
 
 /// One open sled database, one tree.
 pub(crate) struct SledStore {
@@ -151,16 +153,16 @@ fn open_unlocked(config: &sled::Config, path: &Path) -> Result<sled::Db, Project
     }
 }
 
-/// Whether there is a database. sled replaces an empty `conf` or `db` silently; one without the other is not to be trusted.
+/// Whether there is a database. sled replaces an empty `conf` silently: data without it is not to be trusted. (An empty `db`
+/// is told from a new one after the open, by what is missing in it: another process may be creating it right now.)
 fn check_files(path: &Path) -> Result<bool, ProjectionError> {
     let has_data = std::fs::metadata(path.join("db")).is_ok_and(|db| db.len() > 0);
-    let conf = std::fs::read(path.join("conf")).unwrap_or_default();
-    let what = match (has_data, conf.len() > 4) {
-        (true, false) => "its configuration file is missing or empty",
-        (false, true) => "its data file is missing or empty",
-        (both, _) => return Ok(both),
-    };
-    Err(ProjectionError::Damaged { path: path.to_owned(), what: what.to_owned() })
+    let has_conf = std::fs::metadata(path.join("conf")).is_ok_and(|conf| conf.len() > CONF_CHECKSUM_BYTES);
+    if has_data && !has_conf {
+        let what = "its configuration file is missing or empty".to_owned();
+        return Err(ProjectionError::Damaged { path: path.to_owned(), what });
+    }
+    Ok(has_conf)
 }
 
 /// A kill during sled's open leaves a half-written snapshot that the next open would refuse; it is only the copy that
