@@ -153,6 +153,10 @@ pub const LOG_OPEN_THREADS_MAX: usize = 4;
 pub const STATE_STORE_CACHE_BYTES: u64 = 64 << 20;
 /// How often sled's flusher runs. It is kept on although checkpoints flush themselves: sled collects garbage only there.
 pub const STATE_STORE_FLUSH_MS: u64 = 1_000;
+/// Pairs applied to sled at once: it locks readers out meanwhile, for a few milliseconds at this size.
+pub const STATE_STEP_PAIRS: usize = 128;
+/// How long an open waits for another process to let go of the state.
+pub const STATE_LOCK_WAIT_MS: u64 = 3_000;
 /// A stored value. sled puts larger items into files of their own that it never syncs; a leaf holds about 17 pairs.
 pub const STATE_VALUE_BYTES_MAX: usize = 4_000;
 /// Rows of one block of messages or sends: a page of 50 touches two or three blocks, a block of chat text compresses

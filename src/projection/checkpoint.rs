@@ -28,6 +28,10 @@ pub struct CheckpointReport {
     pub bytes: u64,
     /// How long it took, in milliseconds.
     pub duration_ms: u64,
+    /// The part of it that changed the store, in milliseconds.
+    pub apply_ms: u64,
+    /// The part of it that waited for the disk, in milliseconds.
+    pub sync_ms: u64,
 }
 
 /// Who may change the store now.
@@ -170,8 +174,11 @@ impl Shared {
         let bytes = plan.batch.iter().map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len)).sum::<usize>();
         let touched = plan.units.iter().map(|unit| unit.key).collect::<HashSet<_>>();
         let cached = self.cache.begin(Arc::new(touched));
+        let applying = Instant::now();
         self.store.apply(plan.batch)?;
+        let syncing = Instant::now();
         self.store.sync()?;
+        let synced = Instant::now();
         self.cache.finish(fresh_rows(&frozen, &plan.units, cached));
         self.durable_index.store(frozen.applied.index, Ordering::Release);
         let report = CheckpointReport {
@@ -179,6 +186,8 @@ impl Shared {
             rows: frozen.rows.len() as u64,
             bytes: bytes as u64,
             duration_ms: started.elapsed().as_millis() as u64,
+            apply_ms: (syncing - applying).as_millis() as u64,
+            sync_ms: (synced - syncing).as_millis() as u64,
         };
         *self.last_checkpoint.lock() = (report.clone(), Instant::now());
         self.layers.write().frozen = None;

@@ -10,6 +10,7 @@ pub mod memory_view;
 mod meta;
 mod open;
 mod overlay;
+mod redo;
 mod scan;
 mod sled_store;
 pub mod snapshot;

@@ -128,6 +128,11 @@ impl Projection {
     /// [`ProjectionError::FormatTooNew`], [`ProjectionError::WrongCluster`], [`ProjectionError::Io`]. Nothing is changed.
     pub fn open(options: &Options) -> Result<Opened, ProjectionError> {
         let store = SledStore::open(&options.state)?;
+        if store.existed() && store.get(META_KEY).map_err(|e| e.into_damage(&options.state))?.is_none() {
+            // sled takes a data file it cannot read at all for a new one.
+            let what = "its files are there, but not the row that says what they hold".to_owned();
+            return Err(ProjectionError::Damaged { path: options.state.clone(), what });
+        }
         Self::open_on(Box::new(store), options)
     }
 

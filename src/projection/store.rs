@@ -19,7 +19,8 @@ pub(crate) type Batch = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
 /// Keeps sorted pairs of bytes. One conformance suite runs on every implementation.
 ///
-/// - `apply` is all or nothing: for readers on other threads, and for whoever opens the store after a crash.
+/// - `apply` is all or nothing for whoever opens the store after a crash. Readers on other threads may see some of a large
+///   batch before the rest, but all pairs of one unit (keys that begin with its first key) at once.
 /// - What was applied survives a power cut only after `sync` returned.
 /// - A failed store stays failed.
 pub(crate) trait Store: Send + Sync + 'static {

@@ -206,7 +206,7 @@ fn long_units_are_split_into_small_values_and_joined_again() {
     assert_eq!(parts.len(), 4);
     let values: Vec<_> = parts.into_iter().map(|(_, value)| value.unwrap()).collect();
     assert!(values.iter().all(|value| value.len() <= crate::limits::STATE_VALUE_BYTES_MAX));
-    assert_eq!(HEXLOWER.encode(&values[0][..7]), "020004a35d2a5d".to_owned());
+    assert_eq!(HEXLOWER.encode(&values[0][..7]), "020004e551208d".to_owned());
     assert_eq!(unit::join_parts(unit, &values).unwrap().unwrap(), noise);
     let mut torn = values.clone();
     torn[2][0] ^= 1;
@@ -230,5 +230,6 @@ proptest::proptest! {
     }
 }
 
-const META_HEX: &str = "";
-const BLOCK_HEX: &str = "";
+const META_HEX: &str = "0108011210746865207465737420636c757374657218ac02208180042a2005050505050505050505050505050505050505050505050505050505050505053204626f6f742b9ec44a";
+/// 32 messages of 20 characters, flags and length in front.
+const BLOCK_HEX: &str = "010000068028b52ffd608005dd0700a24e312b00f1a403fcffffffff3b077ec1aa82b64cf5d7dfdaebafbffecefff096fe3086f266360cc2ed4f10ae2dc9999d7511c260ee2f5e2ff7162e97fb8a18dd53b45aee27582cf712ab95fb0895ca7d974ab98740a1dc3f9c4eee1d4c26f75ca9e4be814472cf301ab9df2074bf2012b9570885dc278040ee113e1ff7071e8f7b834ec77d0187e3de9b8d7b028dc6bd96c9b81fc060dc0b5c2eee032c16f700958a7b092529ee9bd95917e124e3a3e3dbf83c994608c88817f3f8645e8c4384c3486dcb89fb0c40a821800111f0f6efe0370312f0f00bffbf43981fd6386bc412508a28016544092845948032a204947e64ef070a9581d3a706";

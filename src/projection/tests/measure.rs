@@ -2,6 +2,8 @@
 //! ones (`HOLDFAST_TEST_MESSAGES=10000000 cargo test --profile test-release projection::tests::measure -- --nocapture`).
 //! Nothing is asserted about time.
 
+use std::ops::Bound::Unbounded;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use super::*;
@@ -39,7 +41,7 @@ impl Random {
 
 fn resident_mib() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
-    pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096 >> 20
+    (pages.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4_096) >> 20
 }
 
 fn entry(seq: u64, channel: u64, index: u64, random: &mut Random) -> (Vec<Write>, usize) {
@@ -77,18 +79,41 @@ fn measure(messages: u64, channels: u64) {
     options.sizes.checkpoint_every = Duration::from_millis(crate::limits::CHECKPOINT_EVERY_MS);
     let projection = Projection::open(&options).unwrap().projection;
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut raw, started) = (0, Instant::now());
-    for index in 1..=messages {
-        let (writes, len) = entry((index - 1) / channels + 1, (index - 1) % channels + 1, index, &mut random);
-        raw += len;
-        projection.commit(at(index), &writes).unwrap();
-    }
-    let applied = started.elapsed();
-    projection.checkpoint().unwrap();
+    let (mut raw, mut committing, started) = (0, Duration::ZERO, Instant::now());
+    let done = AtomicBool::new(false);
+    let (reads, slowest_ns) = (AtomicU64::new(0), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        // Pages of random channels, most of them not cached, one a millisecond: what readers feel of checkpoints.
+        scope.spawn(|| {
+            let mut random = Random(5);
+            while !done.load(Ordering::Acquire) {
+                let one = Instant::now();
+                let channel = ChannelId(random.below(channels) + 1);
+                let range = Key::Message(channel, 1)..=Key::Message(channel, u64::MAX);
+                let page = projection.rows::<Message>(range, Direction::Down, 50).unwrap();
+                assert!(page.windows(2).all(|two| two[0].0 > two[1].0));
+                slowest_ns.fetch_max(one.elapsed().as_nanos() as u64, Ordering::Relaxed);
+                reads.fetch_add(1, Ordering::Relaxed);
+                std::thread::park_timeout(Duration::from_millis(1));
+            }
+        });
+        for index in 1..=messages {
+            let (writes, len) = entry((index - 1) / channels + 1, (index - 1) % channels + 1, index, &mut random);
+            raw += len;
+            let one = Instant::now();
+            projection.commit(at(index), &writes).unwrap();
+            committing += one.elapsed();
+        }
+        projection.checkpoint().unwrap();
+        done.store(true, Ordering::Release);
+    });
+    let reads = reads.into_inner();
+    let slowest = Duration::from_nanos(slowest_ns.into_inner());
+    println!("{reads} pages read meanwhile, the slowest in {slowest:.1?}");
     let filled = started.elapsed();
     let stats = projection.stats().unwrap();
     println!(
-        "{messages} messages in {channels} channels, {} MiB raw: applied in {applied:.1?}, stored in {filled:.1?}",
+        "{messages} messages in {channels} channels, {} MiB raw: committed in {committing:.1?}, stored in {filled:.1?}",
         raw >> 20
     );
     println!(
@@ -97,6 +122,12 @@ fn measure(messages: u64, channels: u64) {
         stats.disk_bytes as f64 / raw as f64,
         resident_mib()
     );
+    let mut live = std::collections::BTreeMap::<u8, (u64, usize)>::new();
+    for (key, value) in projection.shared.store.scan((Unbounded, Unbounded), Direction::Up, usize::MAX).unwrap() {
+        let kind = live.entry(key[0]).or_default();
+        *kind = (kind.0 + 1, kind.1 + key.len() + value.len());
+    }
+    println!("live pairs and bytes by tag: {live:?}; {:?}", stats.last_checkpoint);
     pages(&projection, messages / channels, channels, "other channels");
     pages(&projection, messages / channels, 8, "hot channels");
     let started = Instant::now();

@@ -35,8 +35,14 @@ fn open(dir: &Path) -> Projection {
 }
 
 fn message(seq: u64, body: &str) -> Value {
-    Message { id: seq, sender: 7, body: body.to_owned(), created_ms: 1_800_000_000_000 + seq, ..Message::default() }
-        .into()
+    Message {
+        id: seq,
+        sender: 7,
+        body: body.to_owned(),
+        created_ms: seq.wrapping_add(1_800_000_000_000),
+        ..Message::default()
+    }
+    .into()
 }
 
 fn head(last_seq: u64) -> Value {
