@@ -112,11 +112,23 @@ impl Server {
         }
     }
 
+    /// Ends it as an operator would and starts it again on the same data: a fresh process, without the memory that the
+    /// preparations left behind.
+    ///
+    /// # Errors
+    /// It did not end well, or could not be started.
+    pub async fn end_and_start(&mut self) -> Result<Rc<Endpoint>, BenchError> {
+        self.end().await?;
+        let _ = std::fs::remove_file(self.data().join("run/address"));
+        self.child = spawn(&self.program, &self.scratch.0, self.no_tls)?;
+        self.ready().await
+    }
+
     /// Ends it as an operator would (SIGTERM) and waits.
     ///
     /// # Errors
-    /// It did not end in time (it is killed then), or ended with an error.
-    pub async fn end(mut self) -> Result<(), BenchError> {
+    /// It did not end in time (it is killed when this is dropped), or ended with an error.
+    pub async fn end(&mut self) -> Result<(), BenchError> {
         let failed = |error: std::io::Error| BenchError::io("end the server", &error);
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| failed(error.into()))?;
