@@ -103,7 +103,7 @@ pub struct BenchOptions {
     pub no_tls: bool,
     /// Messages stored beforehand (`history`, `restart`).
     pub messages: Option<u64>,
-    /// Connections (`idle`).
+    /// Connections (`idle`; `fanout` when `clients` is not given).
     pub connections: Option<usize>,
     /// The program to start; otherwise this one.
     pub program: Option<PathBuf>,

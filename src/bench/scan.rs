@@ -88,7 +88,7 @@ impl Scanner {
         }
         match serde_json::from_slice::<serde_json::Value>(payload) {
             Ok(value) if value.get("event").is_some() => Ok(Frame::Other),
-            _ => Err(unreadable()),
+            _ => refused(payload).ok_or_else(unreadable),
         }
     }
 
@@ -243,6 +243,9 @@ mod tests {
         assert_eq!(scan(sent), Ok(Frame::Sent { id: 12, seq: 34 }));
         assert_eq!(scan(r#"{"id":"12","ok":{"id":"9","seq":"34"}}"#), Ok(Frame::Sent { id: 12, seq: 34 }));
         assert_eq!(scan(r#"{"id":"1", "ok":{"seq":2}}"#), Ok(Frame::Sent { id: 1, seq: 2 }));
+        let reordered = scan(r#"{"error":{"code":"busy","detail":""},"id":"8"}"#);
+        assert_eq!(reordered, Ok(Frame::Refused { id: 8, code: "busy".to_owned() }));
+        assert_eq!(scan(r#"{"ok":{"seq":2},"id":"1"}"#), Ok(Frame::Sent { id: 1, seq: 2 }));
         let refused = scan(r#"{"id":"8","error":{"code":"busy","detail":"\"ok\":{\"seq\":1"}}"#);
         assert_eq!(refused, Ok(Frame::Refused { id: 8, code: "busy".to_owned() }));
         assert_eq!(scan(r#"{"event":"presence","online":["1"],"offline":[]}"#), Ok(Frame::Other));

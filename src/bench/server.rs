@@ -14,6 +14,7 @@ use super::client::{Call, Endpoint, Http, Trust, text};
 use super::error::BenchError;
 use super::progress::Progress;
 use super::{BenchOptions, machine};
+use crate::auth::tokens::TokenKind;
 use crate::limits::{
     BENCH_END_SECONDS_MAX, BENCH_INVITE_USES, BENCH_POLL_MS, BENCH_SETUP_CONNECTIONS, BENCH_START_SECONDS_MAX,
 };
@@ -111,11 +112,23 @@ impl Server {
         }
     }
 
+    /// Ends it as an operator would and starts it again on the same data: a fresh process, without the memory that the
+    /// preparations left behind.
+    ///
+    /// # Errors
+    /// It did not end well, or could not be started.
+    pub async fn end_and_start(&mut self) -> Result<Rc<Endpoint>, BenchError> {
+        self.end().await?;
+        let _ = std::fs::remove_file(self.data().join("run/address"));
+        self.child = spawn(&self.program, &self.scratch.0, self.no_tls)?;
+        self.ready().await
+    }
+
     /// Ends it as an operator would (SIGTERM) and waits.
     ///
     /// # Errors
-    /// It did not end in time (it is killed then), or ended with an error.
-    pub async fn end(mut self) -> Result<(), BenchError> {
+    /// It did not end in time (it is killed when this is dropped), or ended with an error.
+    pub async fn end(&mut self) -> Result<(), BenchError> {
         let failed = |error: std::io::Error| BenchError::io("end the server", &error);
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| failed(error.into()))?;
@@ -291,7 +304,8 @@ const PASSWORD: &str = "bench: nine llamas over the harbour";
 async fn set_up(endpoint: &Endpoint, data: &Path) -> Result<Rc<str>, BenchError> {
     let path = data.join("setup-link.txt");
     let link = std::fs::read_to_string(&path).map_err(BenchError::on_path("read", &path))?;
-    let token = link.trim().rsplit_once('#').map_or("", |(_, token)| token);
+    let token =
+        setup_token(&link).ok_or_else(|| BenchError::options(format!("no set-up token in {}", path.display())))?;
     let body = json!({
         "token": token, "organisation": "Benchmark", "time_zone": "UTC", "locale": "en",
         "username": "bench-owner", "display_name": "Bench", "password": PASSWORD,
@@ -300,7 +314,26 @@ async fn set_up(endpoint: &Endpoint, data: &Path) -> Result<Rc<str>, BenchError>
     Ok(text(&answer, "/token")?.into())
 }
 
+/// The set-up token in the text that the server keeps it in, whatever is around it.
+fn setup_token(text: &str) -> Option<&str> {
+    let token = &text[text.find(TokenKind::Setup.prefix())?..];
+    let end = token.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(token.len());
+    Some(&token[..end])
+}
+
 fn channel_id(entry: &Value) -> Result<u64, BenchError> {
     let id = text(entry, "/channel/id")?;
     id.parse().map_err(|_| BenchError::Protocol { op: "create a channel".to_owned(), detail: format!("id {id}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_set_up_token_is_found_in_a_link_and_in_a_record() {
+        assert_eq!(setup_token("https://127.0.0.1:1/setup#hfs_0ab\n"), Some("hfs_0ab"));
+        assert_eq!(setup_token("token = \"hfs_0ab\"\nwrong_tries = 0\n"), Some("hfs_0ab"));
+        assert_eq!(setup_token("hf_1"), None);
+    }
 }

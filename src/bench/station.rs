@@ -354,3 +354,7 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "station_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ use crate::limits::{
 };
 
 pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
-    let clients = run.options.clients.unwrap_or(BENCH_FANOUT_CLIENTS);
+    let clients = run.options.clients.or(run.options.connections).unwrap_or(BENCH_FANOUT_CLIENTS);
     let members = BENCH_FANOUT_MEMBERS.min(clients);
     let channels = clients / members;
     let body = Body { timestamp: true, ..run.body(BENCH_BODY_BYTES) };

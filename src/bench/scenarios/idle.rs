@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::Run;
+use crate::bench::client::Endpoint;
 use crate::bench::crew::joined;
 use crate::bench::error::BenchError;
 use crate::bench::machine;
-use crate::bench::server::Target;
+use crate::bench::server::{Person, Target};
 use crate::bench::socket::{Hello, SharedBuffer, Socket, Turn, shared_buffer};
 use crate::bench::stats::{Latency, Stats};
 use crate::limits::{
@@ -19,6 +20,8 @@ use crate::limits::{
 
 /// People whose sessions the connections are: presence then changes a few times, not once per connection.
 const PEOPLE: usize = 4;
+/// Connections that are open before the memory is read for the first time.
+const FIRST: usize = 64;
 /// Files that this process has open beside the connections, with room to spare.
 const OTHER_FILES: u64 = 100;
 
@@ -31,37 +34,64 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
         )));
     }
     let people = run.target.people(PEOPLE.min(connections), &mut run.progress).await?;
-    let stats = Rc::new(Stats::new(Latency::Answer));
-    let buffer = shared_buffer();
+    if let Some(server) = &mut run.target.server {
+        // What password hashing left behind would be used up first and hide what connections take.
+        run.target.endpoint = server.end_and_start().await?;
+    }
+    let mut held = Held {
+        people,
+        stats: Rc::new(Stats::new(Latency::Answer)),
+        buffer: shared_buffer(),
+        holding: JoinSet::new(),
+        opened: 0,
+    };
+    // The first ones set up what all share.
+    let first = FIRST.min(connections / 10);
+    held.open_until(first, run).await?;
     let before = settled_rss_bytes(&run.target).await;
     let cpu = (run.target.cpu_seconds(), machine::cpu_seconds(std::process::id()));
     let start = Instant::now();
-    let mut opening = JoinSet::new();
-    let mut holding = JoinSet::new();
-    let mut next = 0;
-    while holding.len() < connections {
-        while next < connections && opening.len() < BENCH_OPENING_MAX {
-            let person = &people[next % people.len()];
-            let source = run.target.endpoint.is_loopback().then(|| source(next));
-            opening.spawn_local(open(run.target.endpoint.clone(), person.token.clone(), source, buffer.clone()));
-            next += 1;
-        }
-        let Some(socket) = opening.join_next().await else { break };
-        holding.spawn_local(hold(joined(socket)?, stats.clone()));
-        run.progress.say(|| format!("{} of {connections} connections open", holding.len()));
-    }
+    held.open_until(connections, run).await?;
     let seconds = start.elapsed().as_secs_f64();
     let after = settled_rss_bytes(&run.target).await;
     let since = |now: Option<f64>, before: Option<f64>| Some(now? - before?);
     run.report.server_cpu_seconds = since(run.target.cpu_seconds(), cpu.0);
     run.report.client_cpu_seconds = since(machine::cpu_seconds(std::process::id()), cpu.1);
-    run.report.count(&stats);
+    run.report.count(&held.stats);
     run.report.connections = Some(connections as u64);
     run.report.server_rss_bytes = after;
     run.report.bytes_per_connection =
-        before.zip(after).map(|(before, after)| after.saturating_sub(before) / connections as u64);
-    (run.report.rate_per_s, run.report.rate_of) = (Some(connections as f64 / seconds), "connections opened");
+        before.zip(after).map(|(before, after)| after.saturating_sub(before) / (connections - first) as u64);
+    (run.report.rate_per_s, run.report.rate_of) = (Some((connections - first) as f64 / seconds), "connections opened");
     Ok(())
+}
+
+/// The open connections. They end when this is dropped.
+struct Held {
+    people: Vec<Person>,
+    stats: Rc<Stats>,
+    buffer: SharedBuffer,
+    holding: JoinSet<()>,
+    opened: usize,
+}
+
+impl Held {
+    /// Opens more until there are `count`.
+    async fn open_until(&mut self, count: usize, run: &mut Run<'_>) -> Result<(), BenchError> {
+        let endpoint = run.target.endpoint.clone();
+        let mut opening = JoinSet::new();
+        loop {
+            while self.opened < count && opening.len() < BENCH_OPENING_MAX {
+                let person = &self.people[self.opened % self.people.len()];
+                let source = endpoint.is_loopback().then(|| source(self.opened));
+                opening.spawn_local(open(endpoint.clone(), person.token.clone(), source, self.buffer.clone()));
+                self.opened += 1;
+            }
+            let Some(socket) = opening.join_next().await else { return Ok(()) };
+            self.holding.spawn_local(hold(joined(socket)?, self.stats.clone()));
+            run.progress.say(|| format!("{} of {count} connections open", self.holding.len()));
+        }
+    }
 }
 
 /// One loopback address for so many connections that its ports suffice.
@@ -71,7 +101,7 @@ fn source(index: usize) -> IpAddr {
 }
 
 async fn open(
-    endpoint: Rc<crate::bench::client::Endpoint>,
+    endpoint: Rc<Endpoint>,
     token: Rc<str>,
     source: Option<IpAddr>,
     buffer: SharedBuffer,

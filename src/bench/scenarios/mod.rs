@@ -48,7 +48,7 @@ pub(super) async fn run(options: &BenchOptions) -> Result<BenchReport, BenchErro
         Scenario::Restart => Box::pin(restart::run(&mut run)).await?,
     }
     let Run { target, mut report, .. } = run;
-    if let Some(server) = target.server
+    if let Some(mut server) = target.server
         && let Err(error) = server.end().await
     {
         report.errors += 1;
