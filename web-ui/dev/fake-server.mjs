@@ -1,17 +1,21 @@
 // A stand-in for the server, in memory, for working on the screens and on the browser test. Never part of the product.
-// usage: node dev/fake-server.mjs [port]; prints the set-up link. Line "restart" on stdin drops the listener for 3 s.
+// usage: node dev/fake-server.mjs [port]; prints the set-up link.
 import { createHash, randomBytes, randomUUID } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { extname, join, normalize } from "node:path";
-import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { WebSocketServer } from "ws";
 
 const port = Number(process.argv[2] ?? 8099);
 const origin = `http://127.0.0.1:${port}`;
 const dist = join(fileURLToPath(new URL(".", import.meta.url)), "..", "dist");
-const TYPES = { ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".html": "text/html; charset=utf-8" };
+const TYPES = {
+  ".js": "text/javascript",
+  ".css": "text/css",
+  ".svg": "image/svg+xml",
+  ".html": "text/html; charset=utf-8",
+};
 
 let nextId = 1;
 let pos = 0;
@@ -58,7 +62,17 @@ const memberOf = ({ user_id, role, joined_ms }) => ({ user_id, role, joined_ms }
 function addUser(username, display_name, password, role, locale = "") {
   if ([...users.values()].some((user) => user.username === username)) throw fail(409, "username_taken");
   if (password.length < 10) throw fail(422, "password_too_short", { field: "password" });
-  const user = { id: id(), username, display_name, role, locale, disabled: false, version: 1, created_ms: now(), must_change_password: false };
+  const user = {
+    id: id(),
+    username,
+    display_name,
+    role,
+    locale,
+    disabled: false,
+    version: 1,
+    created_ms: now(),
+    must_change_password: false,
+  };
   users.set(user.id, user);
   passwords.set(user.id, digest(password));
   emit(everyone(), { event: "user.created", user });
@@ -67,7 +81,15 @@ function addUser(username, display_name, password, role, locale = "") {
 
 function signIn(user, device = "", address = "127.0.0.1") {
   const token = `hf_${randomBytes(24).toString("hex")}`;
-  const session = { id: id(), user_id: user.id, device, address, created_ms: now(), expires_ms: now() + 30 * 86400e3, current: true };
+  const session = {
+    id: id(),
+    user_id: user.id,
+    device,
+    address,
+    created_ms: now(),
+    expires_ms: now() + 30 * 86400e3,
+    current: true,
+  };
   sessions.set(token, session);
   return { token, session, user };
 }
@@ -88,7 +110,21 @@ function addMember(channel, userId, role = "member") {
 
 function addChannel(kind, name, topic, creator, directIds = []) {
   if (name && [...channels.values()].some((held) => held.name === name)) throw fail(409, "channel_name_taken");
-  const channel = { id: id(), kind, name, topic, creator_id: creator, created_ms: now(), archived: false, version: 1, direct_user_ids: directIds, last_seq: 0, last_ms: now(), members: new Map(), messages: [] };
+  const channel = {
+    id: id(),
+    kind,
+    name,
+    topic,
+    creator_id: creator,
+    created_ms: now(),
+    archived: false,
+    version: 1,
+    direct_user_ids: directIds,
+    last_seq: 0,
+    last_ms: now(),
+    members: new Map(),
+    messages: [],
+  };
   channels.set(channel.id, channel);
   return channel;
 }
@@ -99,7 +135,18 @@ function addMessage(channel, senderId, client_id, body, created_ms = now()) {
   if (body.trim() === "") throw fail(422, "message_empty");
   channel.last_seq += 1;
   channel.last_ms = created_ms;
-  const message = { id: id(), channel_id: channel.id, seq: channel.last_seq, sender_id: senderId, client_id, body, version: 1, created_ms, edited_ms: null, deleted_ms: null };
+  const message = {
+    id: id(),
+    channel_id: channel.id,
+    seq: channel.last_seq,
+    sender_id: senderId,
+    client_id,
+    body,
+    version: 1,
+    created_ms,
+    edited_ms: null,
+    deleted_ms: null,
+  };
   channel.messages.push(message);
   emit(membersOf(channel), { event: "message.created", message: { ...message } });
   return message;
@@ -120,7 +167,19 @@ const match = (req, record) => {
 
 let tries = 0;
 const open = {
-  "GET /server": () => ({ name: "holdfast", version: "0.1.0", organisation: settings?.organisation ?? "", default_locale: settings?.default_locale ?? "en", set_up: settings !== null, setup_locked: false, node: { role: "active" }, addresses: [`${origin}`], ca_fingerprint: digest("ca").toUpperCase().match(/../g).join(":"), min_password_chars: 10, message_bytes_max: 16384 }),
+  "GET /server": () => ({
+    name: "holdfast",
+    version: "0.1.0",
+    organisation: settings?.organisation ?? "",
+    default_locale: settings?.default_locale ?? "en",
+    set_up: settings !== null,
+    setup_locked: false,
+    node: { role: "active" },
+    addresses: [`${origin}`],
+    ca_fingerprint: digest("ca").toUpperCase().match(/../g).join(":"),
+    min_password_chars: 10,
+    message_bytes_max: 16384,
+  }),
   "POST /setup/check": ({ body }) => {
     if (settings) throw fail(409, "already_set_up");
     if (body.token !== setupToken) throw fail(403, "setup_token_invalid");
@@ -128,7 +187,14 @@ const open = {
   "POST /setup": ({ body }) => {
     open["POST /setup/check"]({ body });
     const user = addUser(body.username, body.display_name, body.password, "owner", body.locale);
-    settings = { version: 1, organisation: body.organisation, default_locale: body.locale, time_zone: body.time_zone, session_days: 30, edit_window_seconds: 86400 };
+    settings = {
+      version: 1,
+      organisation: body.organisation,
+      default_locale: body.locale,
+      time_zone: body.time_zone,
+      session_days: 30,
+      edit_window_seconds: 86400,
+    };
     return [201, signIn(user)];
   },
   "POST /login": ({ body }) => {
@@ -148,7 +214,12 @@ const open = {
     const invite = invites.get(body.token);
     if (!invite) throw fail(404, "invite_invalid");
     if (invite.uses >= invite.uses_max) throw fail(409, "invite_used_up");
-    return { organisation: settings.organisation, role: invite.role, expires_ms: invite.expires_ms, invited_by: users.get(invite.creator_id).display_name };
+    return {
+      organisation: settings.organisation,
+      role: invite.role,
+      expires_ms: invite.expires_ms,
+      invited_by: users.get(invite.creator_id).display_name,
+    };
   },
   "POST /invites/accept": ({ body }) => {
     open["POST /invites/check"]({ body });
@@ -174,24 +245,55 @@ const guarded = {
     if (body.new_password.length < 10) throw fail(422, "password_too_short", { field: "password" });
     passwords.set(user.id, digest(body.new_password));
   },
-  "GET /me/sessions": ({ user, session }) => ({ items: [...sessions.values()].filter((held) => held.user_id === user.id).map((held) => ({ ...held, current: held.id === session.id })) }),
+  "GET /me/sessions": ({ user, session }) => ({
+    items: [...sessions.values()]
+      .filter((held) => held.user_id === user.id)
+      .map((held) => ({ ...held, current: held.id === session.id })),
+  }),
   "DELETE /me/sessions/:a": ({ a }) => {
     for (const [token, held] of sessions) if (held.id === a) sessions.delete(token);
     for (const socket of sockets) if (socket.session?.id === a) socket.close(4001);
   },
   "GET /users": ({ query }) => {
     const wanted = (query.get("query") ?? "").toLowerCase();
-    return page([...users.values()].filter((user) => `${user.username} ${user.display_name}`.toLowerCase().includes(wanted)));
+    return page(
+      [...users.values()].filter((user) => `${user.username} ${user.display_name}`.toLowerCase().includes(wanted)),
+    );
   },
   "GET /users/:a": ({ a }) => users.get(a),
   "POST /invites": ({ user, body }) => {
     const token = `hfi_${randomBytes(12).toString("hex")}`;
-    const invite = { id: id(), creator_id: user.id, role: body.role, channel_ids: body.channel_ids ?? [], created_ms: now(), expires_ms: now() + (body.expires_in_seconds ?? 604800) * 1000, uses_max: body.uses_max ?? 1, uses: 0, revoked: false };
+    const invite = {
+      id: id(),
+      creator_id: user.id,
+      role: body.role,
+      channel_ids: body.channel_ids ?? [],
+      created_ms: now(),
+      expires_ms: now() + (body.expires_in_seconds ?? 604800) * 1000,
+      uses_max: body.uses_max ?? 1,
+      uses: 0,
+      revoked: false,
+    };
     invites.set(token, invite);
     return [201, { invite, token, link: `${origin}/invite#${token}` }];
   },
-  "GET /channels": ({ user }) => ({ items: [...channels.values()].filter((channel) => channel.members.has(user.id)).map((channel) => entryOf(channel, user.id)), pos: String(pos) }),
-  "GET /channels/browse": ({ query }) => page([...channels.values()].filter((channel) => ["public", "announcement"].includes(channel.kind) && !channel.archived && channel.name.includes(query.get("query") ?? "")).map(publicChannel)),
+  "GET /channels": ({ user }) => ({
+    items: [...channels.values()]
+      .filter((channel) => channel.members.has(user.id))
+      .map((channel) => entryOf(channel, user.id)),
+    pos: String(pos),
+  }),
+  "GET /channels/browse": ({ query }) =>
+    page(
+      [...channels.values()]
+        .filter(
+          (channel) =>
+            ["public", "announcement"].includes(channel.kind) &&
+            !channel.archived &&
+            channel.name.includes(query.get("query") ?? ""),
+        )
+        .map(publicChannel),
+    ),
   "POST /channels": ({ user, body }) => {
     const channel = addChannel(body.kind, body.name, body.topic ?? "", user.id);
     addMember(channel, user.id, "manager");
@@ -199,7 +301,12 @@ const guarded = {
     return [201, entryOf(channel, user.id)];
   },
   "POST /channels/direct": ({ user, body }) => {
-    let channel = [...channels.values()].find((held) => held.kind === "direct" && [...new Set([user.id, body.user_id])].every((one) => held.members.has(one)) && held.direct_user_ids.includes(body.user_id));
+    let channel = [...channels.values()].find(
+      (held) =>
+        held.kind === "direct" &&
+        [...new Set([user.id, body.user_id])].every((one) => held.members.has(one)) &&
+        held.direct_user_ids.includes(body.user_id),
+    );
     if (!channel) {
       channel = addChannel("direct", "", "", user.id, [user.id, body.user_id]);
       addMember(channel, user.id);
@@ -250,18 +357,30 @@ const guarded = {
       from = Math.max(0, Number(query.get("around")) - 1 - Math.floor(limit / 2));
       to = Math.min(all.length, from + limit);
     }
-    return { items: all.slice(from, to), last_seq: channel.last_seq, has_before: from > 0, has_after: to < all.length, pos: String(pos) };
+    return {
+      items: all.slice(from, to),
+      last_seq: channel.last_seq,
+      has_before: from > 0,
+      has_after: to < all.length,
+      pos: String(pos),
+    };
   },
-  "POST /channels/:a/messages": ({ a, user, body }) => [201, addMessage(mine(a, user.id).channel, user.id, body.client_id, body.body)],
-  "PATCH /channels/:a/messages/:b": ({ req, a, b, user, body }) => changeMessage(req, a, b, user, { body: body.body, edited_ms: now() }),
-  "DELETE /channels/:a/messages/:b": ({ req, a, b, user }) => changeMessage(req, a, b, user, { body: "", deleted_ms: now() }),
+  "POST /channels/:a/messages": ({ a, user, body }) => [
+    201,
+    addMessage(mine(a, user.id).channel, user.id, body.client_id, body.body),
+  ],
+  "PATCH /channels/:a/messages/:b": ({ req, a, b, user, body }) =>
+    changeMessage(req, a, b, user, { body: body.body, edited_ms: now() }),
+  "DELETE /channels/:a/messages/:b": ({ req, a, b, user }) =>
+    changeMessage(req, a, b, user, { body: "", deleted_ms: now() }),
   "POST /channels/:a/read": ({ a, user, body }) => {
     const { member } = mine(a, user.id);
     member.read_seq = Math.max(member.read_seq, body.seq);
     emit(new Set([user.id]), { event: "read", channel_id: a, user_id: user.id, read_seq: member.read_seq });
     return [202];
   },
-  "POST /channels/:a/typing": ({ a, user }) => ephemeral(membersOf(mine(a, user.id).channel), { event: "typing", channel_id: a, user_id: user.id }, user.id),
+  "POST /channels/:a/typing": ({ a, user }) =>
+    ephemeral(membersOf(mine(a, user.id).channel), { event: "typing", channel_id: a, user_id: user.id }, user.id),
   "GET /presence": () => ({ online: [...onlineIds()] }),
 };
 
@@ -280,7 +399,8 @@ const onlineIds = () => new Set([...sockets].filter((socket) => socket.user).map
 function route(table, method, path) {
   for (const [key, handler] of Object.entries(table)) {
     const [wantMethod, pattern] = key.split(" ");
-    const found = wantMethod === method && new RegExp(`^${pattern.replace(":a", "([^/]+)").replace(":b", "([^/]+)")}$`).exec(path);
+    const found =
+      wantMethod === method && new RegExp(`^${pattern.replace(":a", "([^/]+)").replace(":b", "([^/]+)")}$`).exec(path);
     if (found) return { handler, a: found[1], b: found[2] };
   }
   return null;
@@ -313,7 +433,9 @@ function serveFile(res, path) {
   let file = join(dist, normalize(path));
   if (path === "/" || !existsSync(file) || !extname(file)) file = join(dist, "index.html");
   const type = TYPES[extname(file)] ?? "application/octet-stream";
-  const data = file.endsWith(".html") ? readFileSync(file, "utf8").replaceAll("__CSP_NONCE__", nonce) : readFileSync(file);
+  const data = file.endsWith(".html")
+    ? readFileSync(file, "utf8").replaceAll("__CSP_NONCE__", nonce)
+    : readFileSync(file);
   res.writeHead(200, {
     "content-type": type,
     "content-security-policy": `default-src 'self'; style-src 'self' 'nonce-${nonce}'; img-src 'self' data: blob:; connect-src 'self' ${origin.replace("http", "ws")}; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`,
@@ -333,7 +455,17 @@ const server = createServer((req, res) => {
       const status = error.status ?? 500;
       if (status === 500) console.error(error);
       res.writeHead(status, { "content-type": "application/problem+json" });
-      res.end(JSON.stringify({ type: "about:blank", title: "", status, code: error.code ?? "internal", detail: error.message, request_id: randomUUID(), ...error.more }));
+      res.end(
+        JSON.stringify({
+          type: "about:blank",
+          title: "",
+          status,
+          code: error.code ?? "internal",
+          detail: error.message,
+          request_id: randomUUID(),
+          ...error.more,
+        }),
+      );
     });
 });
 
@@ -348,10 +480,16 @@ live.on("connection", (socket) => {
       socket.user = users.get(session.user_id);
       sockets.add(socket);
       const resumed = frame.pos !== undefined;
-      socket.send(JSON.stringify({ id: frame.id, ok: { user_id: socket.user.id, session_id: session.id, pos: String(pos), resumed, addresses: [] } }));
+      socket.send(
+        JSON.stringify({
+          id: frame.id,
+          ok: { user_id: socket.user.id, session_id: session.id, pos: String(pos), resumed, addresses: [] },
+        }),
+      );
       if (resumed) {
         for (const { recipients, frame: missed } of history) {
-          if (Number(missed.pos) > Number(frame.pos) && recipients.has(socket.user.id)) socket.send(JSON.stringify(missed));
+          if (Number(missed.pos) > Number(frame.pos) && recipients.has(socket.user.id))
+            socket.send(JSON.stringify(missed));
         }
       }
       ephemeral(everyone(), { event: "presence", online: [socket.user.id], offline: [] });
@@ -359,13 +497,21 @@ live.on("connection", (socket) => {
   });
   socket.on("close", () => {
     sockets.delete(socket);
-    if (socket.user && !onlineIds().has(socket.user.id)) ephemeral(everyone(), { event: "presence", online: [], offline: [socket.user.id] });
+    if (socket.user && !onlineIds().has(socket.user.id))
+      ephemeral(everyone(), { event: "presence", online: [], offline: [socket.user.id] });
   });
 });
 
 /** With SEED=1 the organisation is there already, with people and history, for screenshots. */
 function seed() {
-  settings = { version: 1, organisation: "Northwind 北风", default_locale: "en", time_zone: "UTC", session_days: 30, edit_window_seconds: 86400 };
+  settings = {
+    version: 1,
+    organisation: "Northwind 北风",
+    default_locale: "en",
+    time_zone: "UTC",
+    session_days: 30,
+    edit_window_seconds: 86400,
+  };
   const ada = addUser("ada", "Ada Lovell", "correct horse battery", "owner", "");
   const lin = addUser("lin", "林晓雨", "correct horse battery", "member", "");
   const tom = addUser("tom", "Tom Becker", "correct horse battery", "member", "");
@@ -373,17 +519,29 @@ function seed() {
   const ops = addChannel("private", "operations", "", ada.id);
   const news = addChannel("announcement", "announcements", "Read only", ada.id);
   const cn = addChannel("public", "产品讨论", "产品路线与需求", ada.id);
-  for (const channel of [general, ops, news, cn]) for (const user of [ada, lin, tom]) addMember(channel, user.id, user === ada ? "manager" : "member");
+  for (const channel of [general, ops, news, cn])
+    for (const user of [ada, lin, tom]) addMember(channel, user.id, user === ada ? "manager" : "member");
   const direct = addChannel("direct", "", "", ada.id, [ada.id, lin.id]);
   for (const user of [ada, lin]) addMember(direct, user.id);
   const start = now() - 3 * 86400e3;
   const say = (channel, user, text, ms) => addMessage(channel, user.id, randomUUID(), text, ms);
-  for (let index = 1; index <= 900; index += 1) say(general, [ada, lin, tom][index % 3], `Note ${index}: the line was checked and is fine.${index % 7 === 0 ? " A longer remark follows so that the rows differ in height. ".repeat(3) : ""}`, start + index * 200e3);
+  for (let index = 1; index <= 900; index += 1)
+    say(
+      general,
+      [ada, lin, tom][index % 3],
+      `Note ${index}: the line was checked and is fine.${index % 7 === 0 ? " A longer remark follows so that the rows differ in height. ".repeat(3) : ""}`,
+      start + index * 200e3,
+    );
   const t = now() - 3600e3;
   say(general, tom, "Morning all! The **standby** took over during the drill at 03:12, and nobody noticed.", t);
   say(general, tom, "Report: https://intranet.example/drill/42", t + 20e3);
   say(general, lin, "太好了！我这边的客户端只闪了一下“正在重新连接”，消息都在。", t + 400e3);
-  say(general, ada, "Great. For the record, this is how to see it:\n\n```\nholdfast status --pair\n```\n\n- role and epoch\n- replication lag\n- last drill", t + 900e3);
+  say(
+    general,
+    ada,
+    "Great. For the record, this is how to see it:\n\n```\nholdfast status --pair\n```\n\n- role and epoch\n- replication lag\n- last drill",
+    t + 900e3,
+  );
   say(general, tom, "> nobody noticed\n\nThat is the best review we ever had.", t + 1500e3);
   say(cn, lin, "本周需求评审改到周四下午三点。", t);
   say(direct, lin, "Hi Ada, can you look at the report?", t + 100e3);
@@ -393,9 +551,13 @@ function seed() {
 
 if (process.env.SEED) seed();
 server.listen(port, "127.0.0.1", () => console.log(`${origin}/setup#${setupToken}`));
-createInterface({ input: process.stdin }).on("line", (line) => {
-  if (line !== "restart") return;
+
+// A file named by HOLDFAST_RESTART_FILE asks for a restart: the listener goes away for three seconds.
+const restartFile = process.env.HOLDFAST_RESTART_FILE;
+setInterval(() => {
+  if (!restartFile || !existsSync(restartFile)) return;
+  rmSync(restartFile);
   for (const socket of sockets) socket.terminate();
+  server.close(() => setTimeout(() => server.listen(port, "127.0.0.1"), 3000));
   server.closeAllConnections();
-  server.close(() => setTimeout(() => server.listen(port, "127.0.0.1", () => console.log("restarted")), 3000));
-});
+}, 100);

@@ -6,14 +6,14 @@ import { useTranslation } from "react-i18next";
 import * as calls from "./api/calls";
 import { getToken, setToken, subscribeToken } from "./api/session";
 import type { Me, ServerInfo, SignedIn } from "./api/types";
-import { currentLocale, followAccount } from "./i18n";
+import { currentLocale, followAccount, needChatTexts } from "./i18n";
 import { LoginPage } from "./login/LoginPage";
 import { ErrorNote, Loading } from "./ui/feedback";
 
 const SetupPage = lazy(() => import("./login/SetupPage"));
 const InvitePage = lazy(() => import("./login/InvitePage"));
 const PasswordGate = lazy(() => import("./login/PasswordGate"));
-const ChatApp = lazy(() => import("./chat/ChatApp"));
+const ChatApp = lazy(async () => (await Promise.all([import("./chat/ChatApp"), needChatTexts()]))[0]);
 
 type Place = "setup" | "invite" | "app";
 
@@ -35,14 +35,17 @@ export function Gate() {
       document.title = info.organisation || "Holdfast";
     }, setFailure);
   }, []);
-  useEffect(loadServer, []);
+  useEffect(loadServer, [loadServer]);
 
-  const enter = useCallback((signedIn: SignedIn) => {
-    window.history.replaceState(null, "", "/");
-    setToken(signedIn.token);
-    setPlace("app");
-    loadServer();
-  }, [loadServer]);
+  const enter = useCallback(
+    (signedIn: SignedIn) => {
+      window.history.replaceState(null, "", "/");
+      setToken(signedIn.token);
+      setPlace("app");
+      loadServer();
+    },
+    [loadServer],
+  );
 
   const toLogin = useCallback(() => {
     window.history.replaceState(null, "", "/");
@@ -76,7 +79,7 @@ function SignedInGate({ server }: { server: ServerInfo }) {
       setMe(found);
     }, setFailure);
   }, []);
-  useEffect(load, []);
+  useEffect(load, [load]);
   if (failure) return <Unreachable error={failure} onRetry={load} />;
   if (!me) return <Loading />;
   if (me.user.must_change_password) return <PasswordGate server={server} me={me} onDone={load} />;

@@ -23,8 +23,7 @@ export const updateMe = (user: User, body: Schemas["UpdateMeRequest"]) =>
 export const changePassword = (current_password: string, new_password: string) =>
   unwrap(http.POST(`${V1}/me/password`, { body: { current_password, new_password } }));
 export const mySessions = () => unwrap(http.GET(`${V1}/me/sessions`));
-export const endMySession = (id: string) =>
-  unwrap(http.DELETE(`${V1}/me/sessions/{id}`, { params: { path: { id } } }));
+export const endMySession = (id: string) => unwrap(http.DELETE(`${V1}/me/sessions/{id}`, { params: { path: { id } } }));
 
 export const users = (query?: string, cursor?: string, limit?: number) =>
   unwrap(
@@ -88,5 +87,4 @@ export const deleteMessage = (message: Message) =>
 export const markRead = (id: string, seq: number) =>
   unwrap(http.POST(`${V1}/channels/{id}/read`, { params: { path: { id } }, body: { seq } }));
 export const presence = () => unwrap(http.GET(`${V1}/presence`));
-export const typing = (id: string) =>
-  unwrap(http.POST(`${V1}/channels/{id}/typing`, { params: { path: { id } } }));
+export const typing = (id: string) => unwrap(http.POST(`${V1}/channels/{id}/typing`, { params: { path: { id } } }));

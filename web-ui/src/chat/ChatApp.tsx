@@ -11,8 +11,8 @@ import type { Me, ServerInfo } from "../api/types";
 import { LiveContext, LiveStore } from "../store/live";
 import { ErrorNote } from "../ui/feedback";
 import { createChatRouter } from "./router";
-import { ServerContext } from "./server";
 import { ShellSkeleton } from "./Skeletons";
+import { ServerContext } from "./server";
 
 export default function ChatApp({ server, me }: { server: ServerInfo; me: Me }) {
   const { t } = useTranslation();

@@ -112,7 +112,11 @@ function Header({ entry, title }: { entry: ChannelEntry; title: string }) {
         ) : null}
       </div>
       {direct ? null : (
-        <UnstyledButton className="ch-count" onClick={toggle} aria-label={t("chat.people_count", { count: entry.channel.member_count })}>
+        <UnstyledButton
+          className="ch-count"
+          onClick={toggle}
+          aria-label={t("chat.people_count", { count: entry.channel.member_count })}
+        >
           <Icon name="people" size={16} />
           {entry.channel.member_count}
         </UnstyledButton>

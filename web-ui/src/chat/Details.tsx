@@ -13,8 +13,8 @@ import { Avatar } from "../ui/Avatar";
 import { ErrorNote, Loading } from "../ui/feedback";
 import { Icon } from "../ui/icons";
 import { Confirm } from "./dialogs/Confirm";
-import { PersonLine, usePeople } from "./dialogs/people";
 import { PickList } from "./dialogs/PickList";
+import { PersonLine, usePeople } from "./dialogs/people";
 import { useNames } from "./names";
 import { useGo } from "./router";
 
@@ -31,7 +31,8 @@ export function Details({ entry, title }: { entry: ChannelEntry; title: string }
   const manage = canManage(entry, me);
   const direct = channel.kind === "direct";
 
-  const setArchived = async (archived: boolean) => took(await calls.updateChannel(channel.id, channel.version, { archived }));
+  const setArchived = async (archived: boolean) =>
+    took(await calls.updateChannel(channel.id, channel.version, { archived }));
   const took = (next: Channel) =>
     store.apply((state) => {
       const held = state.channels[next.id];
@@ -51,7 +52,9 @@ export function Details({ entry, title }: { entry: ChannelEntry; title: string }
         {direct ? null : <About channel={channel} editable={manage && !channel.archived} onSaved={took} />}
       </section>
       <NotifyChoice entry={entry} />
-      {direct ? null : <Members entry={entry} manage={manage} onRemove={(userId) => setAsking({ what: "remove", userId })} />}
+      {direct ? null : (
+        <Members entry={entry} manage={manage} onRemove={(userId) => setAsking({ what: "remove", userId })} />
+      )}
       {direct ? null : (
         <section className="ch-details-actions">
           {manage ? (
@@ -112,7 +115,11 @@ function AsyncButton({ label, act }: { label: string; act: () => Promise<unknown
   );
 }
 
-function About({ channel, editable, onSaved }: {
+function About({
+  channel,
+  editable,
+  onSaved,
+}: {
   channel: Channel;
   editable: boolean;
   onSaved: (channel: Channel) => void;
@@ -205,7 +212,11 @@ function NotifyChoice({ entry }: { entry: ChannelEntry }) {
   );
 }
 
-function Members({ entry, manage, onRemove }: {
+function Members({
+  entry,
+  manage,
+  onRemove,
+}: {
   entry: ChannelEntry;
   manage: boolean;
   onRemove: (userId: string) => void;
@@ -256,7 +267,12 @@ function Members({ entry, manage, onRemove }: {
   );
 }
 
-function MemberLine({ entry, member, manage, onRemove }: {
+function MemberLine({
+  entry,
+  member,
+  manage,
+  onRemove,
+}: {
   entry: ChannelEntry;
   member: Member;
   manage: boolean;
@@ -280,7 +296,12 @@ function MemberLine({ entry, member, manage, onRemove }: {
       {manage && !own ? (
         <Menu position="bottom-end">
           <Menu.Target>
-            <ActionIcon variant="subtle" color="gray" className="ch-icon" aria-label={t("details.member_actions", { name })}>
+            <ActionIcon
+              variant="subtle"
+              color="gray"
+              className="ch-icon"
+              aria-label={t("details.member_actions", { name })}
+            >
               <Icon name="more" size={16} />
             </ActionIcon>
           </Menu.Target>
@@ -303,7 +324,15 @@ function MemberLine({ entry, member, manage, onRemove }: {
   );
 }
 
-function AddPeople({ entry, members, onAdded }: { entry: ChannelEntry; members: readonly Member[]; onAdded: () => void }) {
+function AddPeople({
+  entry,
+  members,
+  onAdded,
+}: {
+  entry: ChannelEntry;
+  members: readonly Member[];
+  onAdded: () => void;
+}) {
   const { t } = useTranslation();
   const store = useStore();
   const [text, setText] = useState("");

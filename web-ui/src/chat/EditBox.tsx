@@ -73,9 +73,7 @@ export function EditBox({ message, onDone }: { message: Message; onDone: () => v
           {t("common.cancel")}
         </Button>
         <span className="ch-hint">
-          {bytes > max
-            ? t("composer.too_long", { bytes: number(bytes), max: number(max) })
-            : t("composer.save_hint")}
+          {bytes > max ? t("composer.too_long", { bytes: number(bytes), max: number(max) }) : t("composer.save_hint")}
         </span>
       </div>
     </div>

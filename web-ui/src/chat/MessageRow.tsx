@@ -55,12 +55,7 @@ export const MessageRow = memo(function MessageRow({ message, grouped, marked, e
         )}
       </MessageHead>
       {(hovered || focused) && !editing && !deleted ? (
-        <Actions
-          message={message}
-          own={own}
-          onEdit={() => onEdit(message.seq)}
-          onDelete={() => setDeleting(true)}
-        />
+        <Actions message={message} own={own} onEdit={() => onEdit(message.seq)} onDelete={() => setDeleting(true)} />
       ) : null}
       {own ? (
         <Confirm
@@ -77,7 +72,13 @@ export const MessageRow = memo(function MessageRow({ message, grouped, marked, e
 });
 
 /** The frame of a row: picture or time on the left, name above. */
-export function MessageHead({ id, name, atMs, grouped, children }: {
+export function MessageHead({
+  id,
+  name,
+  atMs,
+  grouped,
+  children,
+}: {
   id: string;
   name: string;
   atMs: number;
@@ -120,7 +121,12 @@ export function Body({ message }: { message: Pick<Message, "body" | "edited_ms">
   );
 }
 
-function Actions({ message, own, onEdit, onDelete }: {
+function Actions({
+  message,
+  own,
+  onEdit,
+  onDelete,
+}: {
   message: Message;
   own: boolean;
   onEdit: () => void;

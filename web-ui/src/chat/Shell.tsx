@@ -31,18 +31,14 @@ export function Shell() {
       </a>
       <div className="ch-shell">
         {narrow ? (
-          <Drawer
-            opened={opened}
-            onClose={drawer.close}
-            size={304}
-            withCloseButton={false}
-            padding={0}
-            title={undefined}
-            aria-label={t("nav.label")}
-            classNames={{ content: "ch-drawer", body: "ch-drawer-body" }}
-          >
-            <Sidebar />
-          </Drawer>
+          <Drawer.Root opened={opened} onClose={drawer.close} size={304} padding={0}>
+            <Drawer.Overlay backgroundOpacity={0.45} />
+            <Drawer.Content className="ch-drawer" aria-label={t("nav.label")}>
+              <Drawer.Body className="ch-drawer-body">
+                <Sidebar />
+              </Drawer.Body>
+            </Drawer.Content>
+          </Drawer.Root>
         ) : (
           <Sidebar />
         )}

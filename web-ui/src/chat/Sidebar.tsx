@@ -204,32 +204,33 @@ function OwnMenu() {
   const [asking, setAsking] = useState(false);
   return (
     <>
-    <Menu position="top-start" width={250}>
-      <Menu.Target>
-        <UnstyledButton className="ch-me" aria-label={t("nav.menu")}>
-          <Avatar id={me.id} name={name} size={32} online={online} />
-          <span className="hf-pick-text">
-            <span className="ch-me-name">{name}</span>
-            <small>{online ? t("nav.online") : t("nav.offline")}</small>
-          </span>
-          <Icon name="more" size={16} />
-        </UnstyledButton>
-      </Menu.Target>
-      <Menu.Dropdown>
-        <Menu.Item leftSection={<Icon name="settings" size={16} />} onClick={() => go.dialog("preferences")}>
-          {t("nav.preferences")}
-        </Menu.Item>
-        <LogoutItem onAsk={() => setAsking(true)} />
-      </Menu.Dropdown>
-    </Menu>
-    <Confirm
-      opened={asking}
-      title={t("logout.unsent_title")}
-      text={t("logout.unsent", { count: unsent })}
-      confirm={t("nav.logout")}
-      onClose={() => setAsking(false)}
-      onConfirm={logOut}
-    />
+      <Menu position="top-start" width={250}>
+        <Menu.Target>
+          <UnstyledButton className="ch-me">
+            <Avatar id={me.id} name={name} size={32} online={online} />
+            <span className="hf-pick-text">
+              <span className="ch-me-name">{name}</span>
+              <small>{online ? t("nav.online") : t("nav.offline")}</small>
+            </span>
+            <Icon name="more" size={16} />
+            <VisuallyHidden>{t("nav.menu")}</VisuallyHidden>
+          </UnstyledButton>
+        </Menu.Target>
+        <Menu.Dropdown>
+          <Menu.Item leftSection={<Icon name="settings" size={16} />} onClick={() => go.dialog("preferences")}>
+            {t("nav.preferences")}
+          </Menu.Item>
+          <LogoutItem onAsk={() => setAsking(true)} />
+        </Menu.Dropdown>
+      </Menu>
+      <Confirm
+        opened={asking}
+        title={t("logout.unsent_title")}
+        text={t("logout.unsent", { count: unsent })}
+        confirm={t("common.logout")}
+        onClose={() => setAsking(false)}
+        onConfirm={logOut}
+      />
     </>
   );
 }

@@ -2,7 +2,18 @@
 // of the reader steady while the window changes at either end, opens at the first unread message, and marks as read what
 // was really on the screen of a focused page.
 import { Button, UnstyledButton } from "@mantine/core";
-import { Fragment, forwardRef, type KeyboardEvent, useCallback, useEffect, useImperativeHandle, useLayoutEffect, useMemo, useRef, useState } from "react";
+import {
+  Fragment,
+  forwardRef,
+  type KeyboardEvent,
+  useCallback,
+  useEffect,
+  useImperativeHandle,
+  useLayoutEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { useTranslation } from "react-i18next";
 import type { ChannelEntry, Message } from "../api/types";
 import { dayName, dayNumber } from "../i18n/format";
@@ -173,7 +184,16 @@ export const Timeline = forwardRef<TimelineHandle, Props>(function Timeline({ en
   return (
     <div className="ch-timeline">
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
-      <div className="ch-scroll" ref={scroller} onScroll={settle} onKeyDown={moveFocus} tabIndex={0} role="log" aria-label={t("chat.log", { name: title })} aria-live={atBottom ? "polite" : "off"}>
+      <div
+        className="ch-scroll"
+        ref={scroller}
+        onScroll={settle}
+        onKeyDown={moveFocus}
+        tabIndex={0}
+        role="log"
+        aria-label={t("chat.log", { name: title })}
+        aria-live={atBottom ? "polite" : "off"}
+      >
         <div className="ch-content" ref={content}>
           {failure && !timeline ? (
             <div className="hf-center">
@@ -288,7 +308,9 @@ function Separators({ message, before, divider }: { message: Message; before: Me
     <>
       {newDay ? (
         <div className="ch-day">
-          <span>{age === 0 ? t("chat.today") : age === 1 ? t("chat.yesterday") : dayName(message.created_ms, now)}</span>
+          <span>
+            {age === 0 ? t("chat.today") : age === 1 ? t("chat.yesterday") : dayName(message.created_ms, now)}
+          </span>
         </div>
       ) : null}
       {divider ? (

@@ -12,7 +12,14 @@ export function NavButton() {
   const nav = useNav();
   if (!nav.narrow) return null;
   return (
-    <ActionIcon variant="subtle" color="gray" className="ch-icon" size="lg" aria-label={t("nav.open")} onClick={nav.open}>
+    <ActionIcon
+      variant="subtle"
+      color="gray"
+      className="ch-icon"
+      size="lg"
+      aria-label={t("nav.open")}
+      onClick={nav.open}
+    >
       <Icon name="menu" size={20} />
     </ActionIcon>
   );

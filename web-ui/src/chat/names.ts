@@ -2,12 +2,14 @@
 import { useCallback } from "react";
 import { useTranslation } from "react-i18next";
 import type { ChannelEntry } from "../api/types";
-import type { IconName } from "../ui/icons";
 import { useLive } from "../store/live";
 import { directPeer, type LiveState } from "../store/state";
+import type { IconName } from "../ui/icons";
 
 export function channelIcon(entry: ChannelEntry): IconName {
-  return { public: "hash", private: "lock", announcement: "megaphone", direct: "person" }[entry.channel.kind] as IconName;
+  return { public: "hash", private: "lock", announcement: "megaphone", direct: "person" }[
+    entry.channel.kind
+  ] as IconName;
 }
 
 /** A function from a user id to the name to show. */

@@ -2,10 +2,15 @@
 import "./login.css";
 import type { ReactNode } from "react";
 import { useTranslation } from "react-i18next";
-import mark from "../ui/mark.svg";
 import { LanguageChoice, ThemeChoice } from "../ui/choices";
+import mark from "../ui/mark.svg";
 
-export function Frame({ title, subtitle, children, footer }: {
+export function Frame({
+  title,
+  subtitle,
+  children,
+  footer,
+}: {
   title: string;
   subtitle?: ReactNode;
   children?: ReactNode;

@@ -9,11 +9,15 @@ import { currentLocale } from "../i18n";
 import { shortDate } from "../i18n/format";
 import { ErrorNote, Loading } from "../ui/feedback";
 import { CertificateHelp } from "./CertificateHelp";
-import { AccountFields, errorField, NO_ACCOUNT, useSubmit } from "./fields";
 import { Frame } from "./Frame";
+import { AccountFields, errorField, NO_ACCOUNT, useSubmit } from "./fields";
 import { deviceName } from "./LoginPage";
 
-export default function InvitePage({ server, onDone, onLogin }: {
+export default function InvitePage({
+  server,
+  onDone,
+  onLogin,
+}: {
   server: ServerInfo;
   onDone: (signedIn: SignedIn) => void;
   onLogin: () => void;

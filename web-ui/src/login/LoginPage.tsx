@@ -7,8 +7,8 @@ import { getEndReason } from "../api/session";
 import type { ServerInfo, SignedIn } from "../api/types";
 import { ErrorNote, useSecondsLeft } from "../ui/feedback";
 import { CertificateHelp } from "./CertificateHelp";
-import { useSubmit } from "./fields";
 import { Frame } from "./Frame";
+import { useSubmit } from "./fields";
 
 const WAIT_WITHOUT_ADVICE_SECONDS = 30;
 

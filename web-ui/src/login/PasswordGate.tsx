@@ -7,8 +7,8 @@ import { setToken } from "../api/session";
 import type { Me, ServerInfo } from "../api/types";
 import { useErrorText } from "../ui/error-text";
 import { ErrorNote } from "../ui/feedback";
-import { errorField, NewPassword, useSubmit } from "./fields";
 import { Frame } from "./Frame";
+import { errorField, NewPassword, useSubmit } from "./fields";
 
 export default function PasswordGate({ server, me, onDone }: { server: ServerInfo; me: Me; onDone: () => void }) {
   const { t } = useTranslation();
@@ -44,7 +44,7 @@ export default function PasswordGate({ server, me, onDone }: { server: ServerInf
         {error && !onField ? <ErrorNote error={error} /> : null}
         <div className="hf-row" data-end>
           <Button variant="subtle" onClick={() => void calls.logout().finally(() => setToken(null))}>
-            {t("nav.logout")}
+            {t("common.logout")}
           </Button>
           <Button type="submit" loading={busy} disabled={next.password !== next.repeat}>
             {t("password.change")}

@@ -11,8 +11,8 @@ import { useErrorText } from "../ui/error-text";
 import { ErrorNote, Loading } from "../ui/feedback";
 import { Icon } from "../ui/icons";
 import { CaDownload, Fingerprint } from "./CertificateHelp";
-import { AccountFields, errorField, NO_ACCOUNT, useSubmit } from "./fields";
 import { Frame } from "./Frame";
+import { AccountFields, errorField, NO_ACCOUNT, useSubmit } from "./fields";
 
 const STEPS = 4;
 
@@ -116,12 +116,7 @@ function Wizard({ server, token, onDone }: Props & { token: string }) {
       ) : null}
       {step === 2 ? (
         <form onSubmit={submit}>
-          <AccountFields
-            value={account}
-            onChange={setAccount}
-            error={error}
-            minChars={server.min_password_chars}
-          />
+          <AccountFields value={account} onChange={setAccount} error={error} minChars={server.min_password_chars} />
           {error && !["username", "display_name", "password"].includes(errorField(error) ?? "") ? (
             <ErrorNote error={error} />
           ) : null}

@@ -46,7 +46,12 @@ export function useSubmit(act: () => Promise<void>) {
   return { busy, error, setError, submit };
 }
 
-export function AccountFields({ value, onChange, error, minChars }: {
+export function AccountFields({
+  value,
+  onChange,
+  error,
+  minChars,
+}: {
   value: Account;
   onChange: (next: Account) => void;
   error: ApiError | null;
@@ -90,7 +95,13 @@ export function AccountFields({ value, onChange, error, minChars }: {
   );
 }
 
-export function NewPassword({ value, onChange, error, minChars, label }: {
+export function NewPassword({
+  value,
+  onChange,
+  error,
+  minChars,
+  label,
+}: {
   value: { password: string; repeat: string };
   onChange: (next: { password: string; repeat: string }) => void;
   error: string | undefined;

@@ -3,7 +3,7 @@
 // tab that missed one notices and asks for a resync instead of showing a hole. Without Web Locks (an insecure context)
 // every tab has its own socket.
 import { comparePos, eventPos, type LiveEvent } from "./events";
-import { LiveSocket, type LinkStatus } from "./socket";
+import { type LinkStatus, LiveSocket } from "./socket";
 
 export interface HubOptions {
   /** Names the sharing group; tabs of the same session share. */

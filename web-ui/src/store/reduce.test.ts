@@ -90,7 +90,11 @@ describe("channels", () => {
   test("an older version of a channel is ignored, the head never goes back", () => {
     const newer = { ...entry("7", 2, 0).channel, version: 3, name: "new" };
     let state = reduce.reduceEvent(start(), { event: "channel.updated", pos: "10", channel: newer }, 0);
-    state = reduce.reduceEvent(state, { event: "channel.updated", pos: "9", channel: { ...newer, version: 2, name: "old" } }, 0);
+    state = reduce.reduceEvent(
+      state,
+      { event: "channel.updated", pos: "9", channel: { ...newer, version: 2, name: "old" } },
+      0,
+    );
     expect([state.channels["7"]?.channel.name, state.channels["7"]?.channel.last_seq]).toEqual(["new", 3]);
   });
 });
@@ -145,8 +149,16 @@ describe("people", () => {
     expect([...state.online]).toEqual(["3"]);
   });
   test("an older record of a person is ignored and the own record follows", () => {
-    let state = reduce.reduceEvent(start(), { event: "user.updated", pos: "5", user: person("1", { version: 3, display_name: "New" }) }, 0);
-    state = reduce.reduceEvent(state, { event: "user.updated", pos: "4", user: person("1", { version: 2, display_name: "Old" }) }, 0);
+    let state = reduce.reduceEvent(
+      start(),
+      { event: "user.updated", pos: "5", user: person("1", { version: 3, display_name: "New" }) },
+      0,
+    );
+    state = reduce.reduceEvent(
+      state,
+      { event: "user.updated", pos: "4", user: person("1", { version: 2, display_name: "Old" }) },
+      0,
+    );
     expect(state.me.display_name).toBe("New");
   });
 });

@@ -20,11 +20,17 @@ export function reduceEvent(state: LiveState, event: LiveEvent, nowMs: number): 
       return withEntry(state, event.channel.id, (entry) =>
         event.channel.version < entry.channel.version
           ? entry
-          : { ...entry, channel: { ...event.channel, last_seq: Math.max(event.channel.last_seq, entry.channel.last_seq) } },
+          : {
+              ...entry,
+              channel: { ...event.channel, last_seq: Math.max(event.channel.last_seq, entry.channel.last_seq) },
+            },
       );
     case "member.added":
     case "member.updated":
-      return bumpMembers(ownRoleChanged(state, event.channel_id, event.member.user_id, event.member.role), event.channel_id);
+      return bumpMembers(
+        ownRoleChanged(state, event.channel_id, event.member.user_id, event.member.role),
+        event.channel_id,
+      );
     case "member.removed":
       return event.user_id === state.me.id
         ? dropChannel(state, event.channel_id)

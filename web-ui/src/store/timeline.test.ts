@@ -1,8 +1,17 @@
 import { describe, expect, test } from "vitest";
 import type { Message, MessagePage } from "../api/types";
-import { addCreated, applyUpdated, lastSeq, mergePage, type Timeline, trim, WINDOW_MAX, WINDOW_SLACK } from "./timeline";
+import {
+  addCreated,
+  applyUpdated,
+  lastSeq,
+  mergePage,
+  type Timeline,
+  trim,
+  WINDOW_MAX,
+  WINDOW_SLACK,
+} from "./timeline";
 
-export function message(seq: number, over: Partial<Message> = {}): Message {
+function message(seq: number, over: Partial<Message> = {}): Message {
   return {
     id: String(1000 + seq),
     channel_id: "7",

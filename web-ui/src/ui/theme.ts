@@ -60,6 +60,7 @@ export const theme = createTheme({
       defaultProps: {
         centered: true,
         radius: "lg",
+        padding: "lg",
         overlayProps: { backgroundOpacity: 0.45 },
         transitionProps: { duration: 120 },
       },

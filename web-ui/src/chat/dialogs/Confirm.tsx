@@ -4,7 +4,14 @@ import { useState } from "react";
 import { useTranslation } from "react-i18next";
 import { ErrorNote } from "../../ui/feedback";
 
-export function Confirm({ opened, title, text, confirm, onConfirm, onClose }: {
+export function Confirm({
+  opened,
+  title,
+  text,
+  confirm,
+  onConfirm,
+  onClose,
+}: {
   opened: boolean;
   title: string;
   text: string;

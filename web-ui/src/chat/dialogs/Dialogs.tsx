@@ -45,9 +45,18 @@ export function Dialogs() {
     >
       {Content ? (
         <Suspense fallback={<Loading />}>
+          <FocusFirst />
           <Content onClose={close} />
         </Suspense>
       ) : null}
     </Modal>
   );
+}
+
+/** The dialog looked for a first field before its content was loaded: look again when it is there. */
+function FocusFirst() {
+  useEffect(() => {
+    document.querySelector<HTMLElement>('[role="dialog"] [data-autofocus]')?.focus();
+  }, []);
+  return null;
 }

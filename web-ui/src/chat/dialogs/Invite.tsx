@@ -37,9 +37,7 @@ export default function Invite() {
     );
   });
   if (created) return <Created created={created} onAgain={() => setCreated(null)} />;
-  const options = Object.values(channels).filter(
-    (entry) => entry.channel.kind !== "direct" && !entry.channel.archived,
-  );
+  const options = Object.values(channels).filter((entry) => entry.channel.kind !== "direct" && !entry.channel.archived);
   return (
     <form className="hf-stack" onSubmit={submit}>
       <Choice id={`${id}r`} label={t("invites.role")} value={role} onChange={(value) => setRole(value as Role)}>
@@ -96,7 +94,13 @@ export default function Invite() {
   );
 }
 
-function Choice({ id, label, value, onChange, children }: {
+function Choice({
+  id,
+  label,
+  value,
+  onChange,
+  children,
+}: {
   id: string;
   label: string;
   value: string | number;

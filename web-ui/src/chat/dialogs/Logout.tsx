@@ -21,7 +21,7 @@ export function LogoutItem({ onAsk }: { onAsk: () => void }) {
   const unsent = useLive((state) => state.outbox.length);
   return (
     <Menu.Item leftSection={<Icon name="logout" size={16} />} onClick={() => (unsent > 0 ? onAsk() : void logOut())}>
-      {t("nav.logout")}
+      {t("common.logout")}
     </Menu.Item>
   );
 }

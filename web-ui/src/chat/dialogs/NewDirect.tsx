@@ -6,8 +6,8 @@ import { useStore } from "../../store/live";
 import { putEntry, putUsers } from "../../store/reduce";
 import { ErrorNote } from "../../ui/feedback";
 import { useGo } from "../router";
-import { PersonLine, usePeople } from "./people";
 import { PickList } from "./PickList";
+import { PersonLine, usePeople } from "./people";
 
 export default function NewDirect() {
   const { t } = useTranslation();

@@ -9,7 +9,16 @@ export interface PickItem {
   content: ReactNode;
 }
 
-export function PickList({ label, placeholder, empty, text, onText, items, onPick, busy }: {
+export function PickList({
+  label,
+  placeholder,
+  empty,
+  text,
+  onText,
+  items,
+  onPick,
+  busy,
+}: {
   label: string;
   placeholder: string;
   empty: string;

@@ -5,7 +5,7 @@ import { useId, useState } from "react";
 import { useTranslation } from "react-i18next";
 import * as calls from "../../api/calls";
 import type { Session, User } from "../../api/types";
-import { LOCALES, setLocale } from "../../i18n";
+import { followAccount, forgetChoice, LOCALES } from "../../i18n";
 import { shortDate } from "../../i18n/format";
 import { errorField, NewPassword, useSubmit } from "../../login/fields";
 import { useLive, useStore } from "../../store/live";
@@ -75,6 +75,7 @@ function Profile() {
   const { t } = useTranslation();
   const id = useId();
   const save = useSaveMe();
+  const store = useStore();
   const errorText = useErrorText();
   const me = useLive((state) => state.me);
   const [name, setName] = useState(me.display_name);
@@ -82,7 +83,8 @@ function Profile() {
   const [saved, setSaved] = useState(false);
   const { busy, error, submit } = useSubmit(async () => {
     const user = await save({ display_name: name.trim(), locale });
-    if (user.locale === "en" || user.locale === "zh-CN") await setLocale(user.locale);
+    if (user.locale === "") forgetChoice();
+    followAccount(user.locale, store.get().settings.default_locale);
     setSaved(true);
   });
   const nameError = error && errorField(error) === "display_name";
@@ -217,9 +219,7 @@ function Sessions() {
             <Icon name="shield" />
             <span className="hf-pick-text">
               <span>{session.device || t("prefs.unknown_device")}</span>
-              <small>
-                {t("prefs.signed_in", { date: shortDate(session.created_ms), address: session.address })}
-              </small>
+              <small>{t("prefs.signed_in", { date: shortDate(session.created_ms), address: session.address })}</small>
             </span>
             {session.current ? (
               <span className="ch-tag">{t("prefs.current")}</span>
