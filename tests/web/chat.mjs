@@ -423,7 +423,13 @@ test("older messages load while scrolling up, and the newest stay one click away
     },
     { id: channelId, count: 150 },
   );
+  await seen(message(guest, "history 150 of 150"));
   await guest.reload();
+  await seen(log(guest).getByRole("article").first());
+  const counted = fill(zh.chat.jump_newest_count_other, { count: "\\d+" });
+  const toNewest = guest.getByRole("button", { name: new RegExp(`${zh.chat.jump_newest}|${counted}`) });
+  // The last read marks may not have reached the server before the reload; then it opens at the first unread.
+  if (await toNewest.isVisible()) await toNewest.click();
   await seen(message(guest, "history 150 of 150"));
   assert.ok((await log(guest).getByRole("article").count()) < 150);
   await log(guest).hover();
@@ -433,7 +439,7 @@ test("older messages load while scrolling up, and the newest stay one click away
     return start.isVisible();
   });
   await seen(message(guest, "First bold words"));
-  await guest.getByRole("button", { name: zh.chat.jump_newest }).click();
+  await toNewest.click();
   await until("the newest in view", () =>
     message(guest, "history 150 of 150").evaluate((row) => row.getBoundingClientRect().bottom <= window.innerHeight),
   );
