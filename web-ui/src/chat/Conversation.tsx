@@ -171,6 +171,7 @@ function Panel({ entry, title }: { entry: ChannelEntry; title: string }) {
       size={360}
       title={t("details.title")}
       closeButtonProps={{ "aria-label": t("common.close") }}
+      classNames={{ title: "ch-dialog-title" }}
     >
       <Details entry={entry} title={title} />
     </Drawer>

@@ -6,7 +6,7 @@ import { Outlet, useRouterState } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { useTranslation } from "react-i18next";
 import { followAccount } from "../i18n";
-import { useLive, useStore } from "../store/live";
+import { useLive } from "../store/live";
 import { unreadCount } from "../store/state";
 import { Dialogs } from "./dialogs/Dialogs";
 import { LinkBanner } from "./LinkBanner";
@@ -18,14 +18,14 @@ export function Shell() {
   const { t } = useTranslation();
   const narrow = useMediaQuery("(max-width: 767px)", false, { getInitialValueInEffect: false });
   const [opened, drawer] = useDisclosure(false);
-  const path = useRouterState({ select: (state) => state.location.pathname });
-  // biome-ignore lint/correctness/useExhaustiveDependencies: a new conversation closes the drawer
-  useEffect(() => drawer.close(), [path]);
+  const place = useRouterState({ select: (state) => state.location.href });
+  // biome-ignore lint/correctness/useExhaustiveDependencies: going anywhere closes the drawer
+  useEffect(() => drawer.close(), [place]);
   useTitle();
   useAccountLanguage();
   useGlobalKeys();
   return (
-    <NavContext value={{ narrow: narrow ?? false, open: drawer.open }}>
+    <NavContext value={{ narrow: narrow ?? false, open: drawer.open, close: drawer.close }}>
       <a className="ch-skip" href="#messages">
         {t("nav.skip")}
       </a>
@@ -74,7 +74,6 @@ function useAccountLanguage(): void {
 
 function useGlobalKeys(): void {
   const go = useGo();
-  const store = useStore();
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.isComposing || event.altKey || event.shiftKey) return;
@@ -85,5 +84,5 @@ function useGlobalKeys(): void {
     };
     window.addEventListener("keydown", onKey);
     return () => window.removeEventListener("keydown", onKey);
-  }, [go, store]);
+  }, [go]);
 }

@@ -15,6 +15,7 @@ import { Icon } from "../ui/icons";
 import { Confirm } from "./dialogs/Confirm";
 import { LogoutItem, logOut } from "./dialogs/Logout";
 import { channelIcon, useNames, useTitles } from "./names";
+import { useNav } from "./nav";
 import { useGo } from "./router";
 
 type Row =
@@ -38,7 +39,7 @@ export function Sidebar() {
       <UnstyledButton className="ch-jump" onClick={() => go.dialog("switcher")}>
         <Icon name="search" size={16} />
         <span>{t("nav.switcher")}</span>
-        <kbd aria-hidden="true">{navigator.platform.startsWith("Mac") ? "⌘K" : "Ctrl K"}</kbd>
+        <kbd>{navigator.platform.startsWith("Mac") ? "⌘K" : "Ctrl K"}</kbd>
       </UnstyledButton>
       <ChannelRows />
       {isAdmin(me) ? (
@@ -67,7 +68,6 @@ function ChannelRows() {
     overscan: 12,
   });
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
     <div className="ch-rows" ref={scroller} tabIndex={-1}>
       <ul style={{ height: virtual.getTotalSize() }}>
         {virtual.getVirtualItems().map((item) => {
@@ -156,12 +156,15 @@ function EntryRow({ entry, title, active }: { entry: ChannelEntry; title: string
   const online = useLive((state) => (peer === null ? undefined : state.online.has(peer)));
   const muted = entry.member.notify === "muted";
   const unread = unreadCount(entry);
+  const nav = useNav();
   return (
     <Link
       to="/c/$channelId"
       params={{ channelId: entry.channel.id }}
       search={{}}
       className="ch-row"
+      // The conversation that is open already changes nothing in the address.
+      onClick={nav.close}
       data-active={active || undefined}
       data-unread={(unread > 0 && !muted) || undefined}
       data-dim={muted || entry.channel.archived || undefined}

@@ -183,12 +183,12 @@ export const Timeline = forwardRef<TimelineHandle, Props>(function Timeline({ en
   const newCount = unreadCount(entry);
   return (
     <div className="ch-timeline">
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard */}
       <div
         className="ch-scroll"
         ref={scroller}
         onScroll={settle}
         onKeyDown={moveFocus}
+        // biome-ignore lint/a11y/noNoninteractiveTabindex: a region that scrolls must be reachable by keyboard
         tabIndex={0}
         role="log"
         aria-label={t("chat.log", { name: title })}

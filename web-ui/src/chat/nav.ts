@@ -1,8 +1,11 @@
-// Whether the screen is narrow, and how a header opens the channel list then.
+// Whether the screen is narrow, and how the channel list is opened and closed then.
 import { createContext, useContext } from "react";
 
-export const NavContext = createContext<{ narrow: boolean; open: () => void }>({
-  narrow: false,
-  open: () => undefined,
-});
+interface Nav {
+  narrow: boolean;
+  open: () => void;
+  close: () => void;
+}
+
+export const NavContext = createContext<Nav>({ narrow: false, open: () => undefined, close: () => undefined });
 export const useNav = () => useContext(NavContext);

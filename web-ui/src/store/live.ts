@@ -156,10 +156,12 @@ export class LiveStore {
     const entry = this.state.channels[channelId];
     if (!entry || entry.member.read_seq >= seq) return;
     this.set(reduce.readTo(this.state, channelId, seq));
-    clearTimeout(this.readTimers.get(channelId));
+    // One call per pause, with the newest mark then: a busy channel must not put it off for ever.
+    if (this.readTimers.has(channelId)) return;
     this.readTimers.set(
       channelId,
       setTimeout(() => {
+        this.readTimers.delete(channelId);
         const read = this.state.channels[channelId]?.member.read_seq ?? seq;
         // A read mark that gets lost is repeated by the next one; nothing to tell the user.
         calls.markRead(channelId, read).catch(() => undefined);
