@@ -34,7 +34,7 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateInvite) -> Ruled<Rep
         role: command.role,
         channels: command.channels.clone(),
         created_ms: ctx.now_ms,
-        expires_ms: ctx.now_ms + command.expires_in_seconds * 1_000,
+        expires_ms: ctx.now_ms.saturating_add(command.expires_in_seconds.saturating_mul(1_000)),
         uses_max: command.uses_max,
         uses: 0,
         revoked: false,
