@@ -103,6 +103,9 @@ pub(crate) fn accept(ctx: &mut Context<'_>, command: &AcceptInvite) -> Ruled<Rep
         let Some(row) = ctx.changes.row::<rows::Channel>(Key::Channel(id))?.filter(|row| !row.archived) else {
             continue; // archived since: not a reason to turn the person away
         };
+        if channels::is_member(ctx, id, user.id)? {
+            continue; // named twice
+        }
         channels::join(ctx, Joining { channel: &row, user: user.id, role: MemberRole::Member })?;
     }
     ctx.audit(Act { action: "invite.accept", kind: "user", target: user.id.0, before: None, after: json(&user) });
