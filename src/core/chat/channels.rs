@@ -2,11 +2,12 @@
 //!
 //! - A direct channel has two people (or one, for notes to self) and exists once per pair.
 //! - Names of public and announcement channels are unique without regard to case.
+//! - Guests write to, and add, only people they share a channel with: of others they do not learn that they exist.
 //! - Nobody learns of a private channel they are not in: its refusals are those of a channel that does not exist.
 
 use std::sync::Arc;
 
-use super::{Act, Context, Reply, Ruled, active_user, channel, head, json};
+use super::{Act, Context, Reply, Ruled, active_user, channel, head, json, knows};
 use crate::core::command::{CreateChannel, OpenDirect, PutMember, RemoveMember, UpdateChannel, UpdateMembership};
 use crate::core::event::{self, ChannelEntry, Event, OwnMember};
 use crate::core::ids::{ChannelId, UserId};
@@ -115,6 +116,9 @@ pub(crate) fn open_direct(ctx: &mut Context<'_>, command: &OpenDirect) -> Ruled<
         let entry = entry_for(&ctx.changes, &row, own)?;
         return Ok(Reply::Entry { entry, created: false });
     }
+    if !knows(&ctx.changes, &actor, other)? {
+        return Err(RefusalCode::UserNotFound.into());
+    }
     active_user(&ctx.changes, other)?;
     let mut direct = vec![low.0, high.0];
     direct.dedup();
@@ -219,6 +223,9 @@ pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Re
         managed(ctx, id)?;
     }
     let Some(member) = ctx.changes.row::<rows::Member>(Key::Member(id, user))? else {
+        if !knows(&ctx.changes, &acting, user)? {
+            return Err(RefusalCode::UserNotFound.into());
+        }
         return add(ctx, Joining { channel: &row, user, role: role.unwrap_or(MemberRole::Member) });
     };
     let Some(role) = role.filter(|role| *role != member.role()) else {
