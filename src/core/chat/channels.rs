@@ -150,15 +150,16 @@ pub(crate) fn entry_for(view: &(impl View + ?Sized), row: &rows::Channel, user: 
 }
 
 /// The channel and the actor's role in it, when the actor may manage it: its managers, and admins where it is no
-/// secret. Others are refused without learning of a private channel.
+/// secret. Others are refused without learning of a private channel, guests without learning of any.
 fn managed(ctx: &Context<'_>, id: ChannelId) -> Ruled<Arc<rows::Channel>> {
     let row = channel(&ctx.changes, id)?;
     let member = ctx.changes.row::<rows::Member>(Key::Member(id, UserId(ctx.actor.user)))?;
     let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+    let role = ctx.acting_role()?;
     match member {
-        None if !public => Err(RefusalCode::ChannelNotFound.into()),
+        None if !public || role == Role::Guest => Err(RefusalCode::ChannelNotFound.into()),
         Some(member) if member.role() == MemberRole::Manager => Ok(row),
-        _ if public && ctx.acting_role()? >= Role::Admin => Ok(row),
+        _ if public && role >= Role::Admin => Ok(row),
         _ => Err(RefusalCode::Forbidden.into()),
     }
 }
@@ -271,7 +272,8 @@ pub(crate) fn remove_member(ctx: &mut Context<'_>, command: &RemoveMember) -> Ru
     }
     let member = ctx.changes.row::<rows::Member>(Key::Member(id, user))?;
     let Some(member) = member else {
-        let secret = own && !matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+        let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+        let secret = own && (!public || acting.role() == Role::Guest);
         return Err(if secret { RefusalCode::ChannelNotFound } else { RefusalCode::UserNotFound }.into());
     };
     if row.kind() == ChannelKind::Direct {
