@@ -1,4 +1,5 @@
-//! Invitations by link: made by admins, accepted by whoever holds the link.
+//! Invitations by link: made by admins, accepted by whoever holds the link. One is worth no more than its maker is when it
+//! is accepted.
 
 use super::channels::{self, Joining};
 use super::users::{self, Creation};
@@ -69,7 +70,7 @@ pub(crate) fn revoke(ctx: &mut Context<'_>, command: &RevokeInvite) -> Ruled<Rep
 /// An invitation that can be accepted now.
 ///
 /// # Errors
-/// `invite_invalid`, `invite_revoked`, `invite_expired`, `invite_used_up`; [`RuleError::View`] when the state fails.
+/// `invite_invalid`, `invite_revoked` (also when its maker is disabled or may no longer make such an invitation), `invite_expired`, `invite_used_up`; [`RuleError::View`] when the state fails.
 pub fn valid(
     view: &(impl View + ?Sized),
     hash: LookupHash,
@@ -77,7 +78,7 @@ pub fn valid(
 ) -> Result<std::sync::Arc<rows::Invite>, RuleError> {
     let reference = view.row::<rows::Reference>(Key::InviteToken(hash))?.ok_or(RefusalCode::InviteInvalid)?;
     let row = view.row::<rows::Invite>(Key::Invite(InviteId(reference.id)))?.ok_or(RefusalCode::InviteInvalid)?;
-    if row.revoked {
+    if row.revoked || !creator_still_may(view, &row)? {
         return Err(RefusalCode::InviteRevoked.into());
     }
     if row.uses >= row.uses_max {
@@ -87,6 +88,16 @@ pub fn valid(
         return Err(RefusalCode::InviteExpired.into());
     }
     Ok(row)
+}
+
+/// Whether whoever made an invitation could still make it. Otherwise a former admin could come back by an own link.
+fn creator_still_may(view: &(impl View + ?Sized), row: &rows::Invite) -> Ruled<bool> {
+    if row.creator == 0 {
+        return Ok(true); // the operator at the machine
+    }
+    let Some(creator) = view.row::<rows::User>(Key::User(UserId(row.creator)))? else { return Ok(false) };
+    let allowed = users::require_owner_for(creator.role(), &[row.role()]).is_ok();
+    Ok(allowed && !creator.disabled && creator.role() >= Role::Admin)
 }
 
 /// Becomes a user by an invitation and joins its channels.
@@ -103,6 +114,9 @@ pub(crate) fn accept(ctx: &mut Context<'_>, command: &AcceptInvite) -> Ruled<Rep
         let Some(row) = ctx.changes.row::<rows::Channel>(Key::Channel(id))?.filter(|row| !row.archived) else {
             continue; // archived since: not a reason to turn the person away
         };
+        if row.kind() == ChannelKind::Private && !channels::is_member(ctx, id, UserId(invite.creator))? {
+            continue; // its maker has left: what happens there is no longer its to share
+        }
         if channels::is_member(ctx, id, user.id)? {
             continue; // named twice
         }
