@@ -19,12 +19,12 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateInvite) -> Ruled<Rep
     users::require_owner_for(acting, &[role])?;
     for id in &command.channels {
         let row = channel(&ctx.changes, ChannelId(*id))?;
-        match row.kind() {
-            ChannelKind::Direct => return Err(RefusalCode::WrongChannelKind.into()),
-            ChannelKind::Private if !channels::is_member(ctx, ChannelId(*id), UserId(ctx.actor.user))? => {
-                return Err(RefusalCode::ChannelNotFound.into());
-            }
-            _ => {}
+        let secret = matches!(row.kind(), ChannelKind::Direct | ChannelKind::Private);
+        if secret && !channels::is_member(ctx, ChannelId(*id), UserId(ctx.actor.user))? {
+            return Err(RefusalCode::ChannelNotFound.into());
+        }
+        if row.kind() == ChannelKind::Direct {
+            return Err(RefusalCode::WrongChannelKind.into());
         }
     }
     let hash: LookupHash = command.token_hash.as_ref().try_into().map_err(|_| RefusalCode::InvalidCommand)?;
