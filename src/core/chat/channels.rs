@@ -203,7 +203,7 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateChannel) -> Ruled<Re
     Ok(Reply::Channel(after))
 }
 
-/// Adds a member, joins, or changes a member's role.
+/// Adds a member (by members of the channel, and by admins where it is no secret), joins, or changes a member's role.
 pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Reply> {
     let acting = ctx.acting_user()?;
     let (id, user) = (ChannelId(command.channel), UserId(command.user));
@@ -212,6 +212,9 @@ pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Re
     let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
     if own.is_none() && (!public || acting.role() == Role::Guest) {
         return Err(RefusalCode::ChannelNotFound.into());
+    }
+    if own.is_none() && acting.id != user.0 && acting.role() < Role::Admin {
+        return Err(RefusalCode::NotAMember.into());
     }
     if row.kind() == ChannelKind::Direct {
         return Err(RefusalCode::WrongChannelKind.into());
