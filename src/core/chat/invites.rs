@@ -28,6 +28,9 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateInvite) -> Ruled<Rep
         }
     }
     let hash: LookupHash = command.token_hash.as_ref().try_into().map_err(|_| RefusalCode::InvalidCommand)?;
+    if ctx.changes.get(&Key::InviteToken(hash))?.is_some() {
+        return Err(RefusalCode::InvalidCommand.into()); // it would take over the link of another invitation
+    }
     let row = rows::Invite {
         id: ctx.id,
         token_hash: command.token_hash.clone(),
