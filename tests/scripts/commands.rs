@@ -96,7 +96,7 @@ fn pass_time(world: &mut World, line: &mut Line) -> Made<()> {
 }
 
 /// Runs one line and returns its trace.
-pub fn run(world: &mut World, text: &str) -> Made<String> {
+pub(crate) fn run(world: &mut World, text: &str) -> Made<String> {
     let mut line = split(text);
     pass_time(world, &mut line)?;
     match line.word(0)? {

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use holdfast::core::keys::name_hash;
 
 /// What `?` in front of a name stands for: an id that nothing has.
-pub const NOBODY: u64 = 999_999_999_999_999;
+pub(crate) const NOBODY: u64 = 999_999_999_999_999;
 
 /// Names by kind and what to print instead of what.
 #[derive(Default)]
-pub struct Names {
+pub(crate) struct Names {
     ids: BTreeMap<String, u64>,
     by_id: BTreeMap<u64, String>,
     texts: Vec<(String, String)>,
@@ -17,13 +17,13 @@ pub struct Names {
 
 impl Names {
     /// Gives an id a name, such as `@anna` or `#general`. The first name stays.
-    pub fn set(&mut self, name: &str, id: u64) {
+    pub(crate) fn set(&mut self, name: &str, id: u64) {
         self.ids.entry(name.to_owned()).or_insert(id);
         self.by_id.entry(id).or_insert_with(|| name.to_owned());
     }
 
     /// The id of a name.
-    pub fn id(&self, sigil: char, name: &str) -> Result<u64, String> {
+    pub(crate) fn id(&self, sigil: char, name: &str) -> Result<u64, String> {
         if name.starts_with('?') {
             return Ok(NOBODY);
         }
@@ -31,13 +31,13 @@ impl Names {
     }
 
     /// Prints the lookup hash of a user's or a channel's name as that name.
-    pub fn hash_of(&mut self, name: &str) {
+    pub(crate) fn hash_of(&mut self, name: &str) {
         let shown = format!("{:?}", name.to_lowercase());
         self.texts.push((format!("{:?}", name_hash(name)), shown));
     }
 
     /// The 16 bytes of a token or a client id: its name, filled with zeros. They are printed as the name.
-    pub fn bytes_of(&mut self, name: &str) -> bytes::Bytes {
+    pub(crate) fn bytes_of(&mut self, name: &str) -> bytes::Bytes {
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(name.bytes()).for_each(|(slot, byte)| *slot = byte);
         let uuid = uuid::Uuid::from_bytes(bytes).to_string();
@@ -51,7 +51,7 @@ impl Names {
     }
 
     /// A trace with names for ids, and times as milliseconds since `start_ms`.
-    pub fn apply(&self, text: &str, start_ms: u64) -> String {
+    pub(crate) fn apply(&self, text: &str, start_ms: u64) -> String {
         let mut text = text.to_owned();
         for (from, to) in &self.texts {
             text = text.replace(from, to);

@@ -9,7 +9,7 @@ use holdfast::core::refusal::Refusal;
 use holdfast::core::view::Write;
 
 /// The trace of one entry, one fact a line, still with ids.
-pub fn of(applied: &Applied) -> String {
+pub(crate) fn of(applied: &Applied) -> String {
     let mut out = String::new();
     match &applied.outcome {
         Ok(reply) => out.push_str(&reply_line(reply)),

@@ -18,11 +18,11 @@ use crate::trace;
 const START_MS: u64 = 1_800_000_000_000;
 
 /// The state and everything around it.
-pub struct World {
-    pub view: MemoryView,
-    pub names: Names,
-    pub now_ms: u64,
-    pub index: u64,
+pub(crate) struct World {
+    pub(crate) view: MemoryView,
+    pub(crate) names: Names,
+    pub(crate) now_ms: u64,
+    pub(crate) index: u64,
     machine: Machine,
     hlc: Hlc,
 }
@@ -41,15 +41,15 @@ impl Default for World {
 }
 
 /// A command with the name of what it makes.
-pub struct Order {
-    pub actor: Actor,
-    pub command: Command,
-    pub makes: Option<String>,
+pub(crate) struct Order {
+    pub(crate) actor: Actor,
+    pub(crate) command: Command,
+    pub(crate) makes: Option<String>,
 }
 
 impl World {
     /// Applies a command and returns its trace. The check before the log must agree with the outcome.
-    pub fn order(&mut self, order: Order) -> String {
+    pub(crate) fn order(&mut self, order: Order) -> String {
         let envelope = Envelope { actor: Some(order.actor), command: Some(order.command) };
         let checked = machine::check(&self.view, &envelope, self.now_ms);
         let applied = self.apply(EntryKind::Command, envelope.encode_to_vec().into(), false).unwrap();
@@ -63,7 +63,7 @@ impl World {
     }
 
     /// Applies any entry.
-    pub fn apply(&mut self, kind: EntryKind, payload: bytes::Bytes, erased: bool) -> Result<Applied, String> {
+    pub(crate) fn apply(&mut self, kind: EntryKind, payload: bytes::Bytes, erased: bool) -> Result<Applied, String> {
         self.hlc = self.hlc.next(self.now_ms);
         self.index += 1;
         let origin = Origin { site: 0, node: 1 };
@@ -75,7 +75,7 @@ impl World {
     }
 
     /// Drops what the machine keeps beside the state: nothing may depend on it.
-    pub fn forget_cache(&mut self) {
+    pub(crate) fn forget_cache(&mut self) {
         self.machine = Machine::default();
     }
 
@@ -98,12 +98,12 @@ impl World {
     }
 
     /// Text with names for ids.
-    pub fn show(&self, text: &str) -> String {
+    pub(crate) fn show(&self, text: &str) -> String {
         self.names.apply(text, START_MS)
     }
 
     /// The hash of all rows, from nothing.
-    pub fn full_hash(&self) -> StateHash {
+    pub(crate) fn full_hash(&self) -> StateHash {
         let mut hash = StateHash::default();
         self.view.iter().for_each(|(key, value)| hash.add(key, &value.encode()));
         hash
