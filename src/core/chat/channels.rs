@@ -2,11 +2,12 @@
 //!
 //! - A direct channel has two people (or one, for notes to self) and exists once per pair.
 //! - Names of public and announcement channels are unique without regard to case.
+//! - Guests write to, and add, only people they share a channel with: of others they do not learn that they exist.
 //! - Nobody learns of a private channel they are not in: its refusals are those of a channel that does not exist.
 
 use std::sync::Arc;
 
-use super::{Act, Context, Reply, Ruled, active_user, channel, head, json};
+use super::{Act, Context, Reply, Ruled, active_user, channel, head, json, knows};
 use crate::core::command::{CreateChannel, OpenDirect, PutMember, RemoveMember, UpdateChannel, UpdateMembership};
 use crate::core::event::{self, ChannelEntry, Event, OwnMember};
 use crate::core::ids::{ChannelId, UserId};
@@ -115,6 +116,9 @@ pub(crate) fn open_direct(ctx: &mut Context<'_>, command: &OpenDirect) -> Ruled<
         let entry = entry_for(&ctx.changes, &row, own)?;
         return Ok(Reply::Entry { entry, created: false });
     }
+    if !knows(&ctx.changes, &actor, other)? {
+        return Err(RefusalCode::UserNotFound.into());
+    }
     active_user(&ctx.changes, other)?;
     let mut direct = vec![low.0, high.0];
     direct.dedup();
@@ -146,15 +150,16 @@ pub(crate) fn entry_for(view: &(impl View + ?Sized), row: &rows::Channel, user: 
 }
 
 /// The channel and the actor's role in it, when the actor may manage it: its managers, and admins where it is no
-/// secret. Others are refused without learning of a private channel.
+/// secret. Others are refused without learning of a private channel, guests without learning of any.
 fn managed(ctx: &Context<'_>, id: ChannelId) -> Ruled<Arc<rows::Channel>> {
     let row = channel(&ctx.changes, id)?;
     let member = ctx.changes.row::<rows::Member>(Key::Member(id, UserId(ctx.actor.user)))?;
     let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+    let role = ctx.acting_role()?;
     match member {
-        None if !public => Err(RefusalCode::ChannelNotFound.into()),
+        None if !public || role == Role::Guest => Err(RefusalCode::ChannelNotFound.into()),
         Some(member) if member.role() == MemberRole::Manager => Ok(row),
-        _ if public && ctx.acting_role()? >= Role::Admin => Ok(row),
+        _ if public && role >= Role::Admin => Ok(row),
         _ => Err(RefusalCode::Forbidden.into()),
     }
 }
@@ -198,7 +203,7 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateChannel) -> Ruled<Re
     Ok(Reply::Channel(after))
 }
 
-/// Adds a member, joins, or changes a member's role.
+/// Adds a member (by members of the channel, and by admins where it is no secret), joins, or changes a member's role.
 pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Reply> {
     let acting = ctx.acting_user()?;
     let (id, user) = (ChannelId(command.channel), UserId(command.user));
@@ -207,6 +212,9 @@ pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Re
     let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
     if own.is_none() && (!public || acting.role() == Role::Guest) {
         return Err(RefusalCode::ChannelNotFound.into());
+    }
+    if own.is_none() && acting.id != user.0 && acting.role() < Role::Admin {
+        return Err(RefusalCode::NotAMember.into());
     }
     if row.kind() == ChannelKind::Direct {
         return Err(RefusalCode::WrongChannelKind.into());
@@ -219,6 +227,9 @@ pub(crate) fn put_member(ctx: &mut Context<'_>, command: &PutMember) -> Ruled<Re
         managed(ctx, id)?;
     }
     let Some(member) = ctx.changes.row::<rows::Member>(Key::Member(id, user))? else {
+        if !knows(&ctx.changes, &acting, user)? {
+            return Err(RefusalCode::UserNotFound.into());
+        }
         return add(ctx, Joining { channel: &row, user, role: role.unwrap_or(MemberRole::Member) });
     };
     let Some(role) = role.filter(|role| *role != member.role()) else {
@@ -264,7 +275,8 @@ pub(crate) fn remove_member(ctx: &mut Context<'_>, command: &RemoveMember) -> Ru
     }
     let member = ctx.changes.row::<rows::Member>(Key::Member(id, user))?;
     let Some(member) = member else {
-        let secret = own && !matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+        let public = matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement);
+        let secret = own && (!public || acting.role() == Role::Guest);
         return Err(if secret { RefusalCode::ChannelNotFound } else { RefusalCode::UserNotFound }.into());
     };
     if row.kind() == ChannelKind::Direct {

@@ -1,4 +1,5 @@
-//! Invitations by link: made by admins, accepted by whoever holds the link.
+//! Invitations by link: made by admins, accepted by whoever holds the link. One is worth no more than its maker is when it
+//! is accepted.
 
 use super::channels::{self, Joining};
 use super::users::{self, Creation};
@@ -18,15 +19,18 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateInvite) -> Ruled<Rep
     users::require_owner_for(acting, &[role])?;
     for id in &command.channels {
         let row = channel(&ctx.changes, ChannelId(*id))?;
-        match row.kind() {
-            ChannelKind::Direct => return Err(RefusalCode::WrongChannelKind.into()),
-            ChannelKind::Private if !channels::is_member(ctx, ChannelId(*id), UserId(ctx.actor.user))? => {
-                return Err(RefusalCode::ChannelNotFound.into());
-            }
-            _ => {}
+        let secret = matches!(row.kind(), ChannelKind::Direct | ChannelKind::Private);
+        if secret && !channels::is_member(ctx, ChannelId(*id), UserId(ctx.actor.user))? {
+            return Err(RefusalCode::ChannelNotFound.into());
+        }
+        if row.kind() == ChannelKind::Direct {
+            return Err(RefusalCode::WrongChannelKind.into());
         }
     }
     let hash: LookupHash = command.token_hash.as_ref().try_into().map_err(|_| RefusalCode::InvalidCommand)?;
+    if ctx.changes.get(&Key::InviteToken(hash))?.is_some() {
+        return Err(RefusalCode::InvalidCommand.into()); // it would take over the link of another invitation
+    }
     let row = rows::Invite {
         id: ctx.id,
         token_hash: command.token_hash.clone(),
@@ -34,7 +38,7 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateInvite) -> Ruled<Rep
         role: command.role,
         channels: command.channels.clone(),
         created_ms: ctx.now_ms,
-        expires_ms: ctx.now_ms + command.expires_in_seconds * 1_000,
+        expires_ms: ctx.now_ms.saturating_add(command.expires_in_seconds.saturating_mul(1_000)),
         uses_max: command.uses_max,
         uses: 0,
         revoked: false,
@@ -69,7 +73,7 @@ pub(crate) fn revoke(ctx: &mut Context<'_>, command: &RevokeInvite) -> Ruled<Rep
 /// An invitation that can be accepted now.
 ///
 /// # Errors
-/// `invite_invalid`, `invite_revoked`, `invite_expired`, `invite_used_up`; [`RuleError::View`] when the state fails.
+/// `invite_invalid`, `invite_revoked` (also when its maker is disabled or may no longer make such an invitation), `invite_expired`, `invite_used_up`; [`RuleError::View`] when the state fails.
 pub fn valid(
     view: &(impl View + ?Sized),
     hash: LookupHash,
@@ -77,7 +81,7 @@ pub fn valid(
 ) -> Result<std::sync::Arc<rows::Invite>, RuleError> {
     let reference = view.row::<rows::Reference>(Key::InviteToken(hash))?.ok_or(RefusalCode::InviteInvalid)?;
     let row = view.row::<rows::Invite>(Key::Invite(InviteId(reference.id)))?.ok_or(RefusalCode::InviteInvalid)?;
-    if row.revoked {
+    if row.revoked || !creator_still_may(view, &row)? {
         return Err(RefusalCode::InviteRevoked.into());
     }
     if row.uses >= row.uses_max {
@@ -87,6 +91,16 @@ pub fn valid(
         return Err(RefusalCode::InviteExpired.into());
     }
     Ok(row)
+}
+
+/// Whether whoever made an invitation could still make it. Otherwise a former admin could come back by an own link.
+fn creator_still_may(view: &(impl View + ?Sized), row: &rows::Invite) -> Ruled<bool> {
+    if row.creator == 0 {
+        return Ok(true); // the operator at the machine
+    }
+    let Some(creator) = view.row::<rows::User>(Key::User(UserId(row.creator)))? else { return Ok(false) };
+    let allowed = users::require_owner_for(creator.role(), &[row.role()]).is_ok();
+    Ok(allowed && !creator.disabled && creator.role() >= Role::Admin)
 }
 
 /// Becomes a user by an invitation and joins its channels.
@@ -103,6 +117,12 @@ pub(crate) fn accept(ctx: &mut Context<'_>, command: &AcceptInvite) -> Ruled<Rep
         let Some(row) = ctx.changes.row::<rows::Channel>(Key::Channel(id))?.filter(|row| !row.archived) else {
             continue; // archived since: not a reason to turn the person away
         };
+        if row.kind() == ChannelKind::Private && !channels::is_member(ctx, id, UserId(invite.creator))? {
+            continue; // its maker has left: what happens there is no longer its to share
+        }
+        if channels::is_member(ctx, id, user.id)? {
+            continue; // named twice
+        }
         channels::join(ctx, Joining { channel: &row, user: user.id, role: MemberRole::Member })?;
     }
     ctx.audit(Act { action: "invite.accept", kind: "user", target: user.id.0, before: None, after: json(&user) });

@@ -192,8 +192,15 @@ fn remember(ctx: &mut Context<'_>, ring: &mut SentRing, origin: Origin<'_>) {
     ctx.changes.replace(Key::Sent(origin.sender, slot), before, Value::Sent(row));
 }
 
+/// A message to be changed, where it is, and the actor's membership there.
+struct Editable {
+    message: Arc<rows::Message>,
+    channel: Arc<rows::Channel>,
+    member: Arc<rows::Member>,
+}
+
 /// The message to change, when the actor sees it and named its present version.
-fn editable(ctx: &Context<'_>, id: ChannelId, target: (u64, u32)) -> Ruled<(Arc<rows::Message>, Arc<rows::Member>)> {
+fn editable(ctx: &Context<'_>, id: ChannelId, target: (u64, u32)) -> Ruled<Editable> {
     let (seq, version) = target;
     let acting = ctx.acting_user()?;
     let row = channel(&ctx.changes, id)?;
@@ -210,7 +217,7 @@ fn editable(ctx: &Context<'_>, id: ChannelId, target: (u64, u32)) -> Ruled<(Arc<
     if message.deleted_ms > 0 {
         return Err(RefusalCode::MessageNotFound.into());
     }
-    Ok((message, member))
+    Ok(Editable { message, channel: row, member })
 }
 
 /// Changes one's own message.
@@ -222,7 +229,7 @@ pub(crate) fn edit(ctx: &mut Context<'_>, command: &EditMessage) -> Ruled<Reply>
         return Err(RefusalCode::MessageTooLong.into());
     }
     let id = ChannelId(command.channel);
-    let (message, _) = editable(ctx, id, (command.seq, command.version))?;
+    let Editable { message, .. } = editable(ctx, id, (command.seq, command.version))?;
     if message.sender != ctx.actor.user {
         return Err(RefusalCode::Forbidden.into());
     }
@@ -241,12 +248,14 @@ pub(crate) fn edit(ctx: &mut Context<'_>, command: &EditMessage) -> Ruled<Reply>
     Ok(Reply::Message(view))
 }
 
-/// Takes a message's text away: one's own, or as a manager of the channel.
+/// Takes a message's text away: one's own, or as a manager of the channel, or as an admin where it is no secret.
 pub(crate) fn delete(ctx: &mut Context<'_>, command: &DeleteMessage) -> Ruled<Reply> {
     let id = ChannelId(command.channel);
-    let (message, member) = editable(ctx, id, (command.seq, command.version))?;
+    let Editable { message, channel, member } = editable(ctx, id, (command.seq, command.version))?;
     let own = message.sender == ctx.actor.user;
-    if !own && member.role() != MemberRole::Manager && ctx.acting_role()? < Role::Admin {
+    let public = matches!(channel.kind(), ChannelKind::Public | ChannelKind::Announcement);
+    let moderates = member.role() == MemberRole::Manager || (public && ctx.acting_role()? >= Role::Admin);
+    if !own && !moderates {
         return Err(RefusalCode::Forbidden.into());
     }
     let mut new = (*message).clone();

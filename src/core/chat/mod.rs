@@ -16,7 +16,7 @@ use super::ids::{ChannelId, UserId};
 use super::keys::Key;
 use super::refusal::{RefusalCode, RuleError};
 use super::rows::{self, Role};
-use super::view::{Changes, View, ViewExt};
+use super::view::{Changes, Direction, View, ViewExt};
 
 /// What a rule gives when it succeeds.
 #[derive(Clone, Debug, PartialEq)]
@@ -146,6 +146,23 @@ pub(crate) fn active_user(view: &(impl View + ?Sized), user: UserId) -> Ruled<Ar
         return Err(RefusalCode::UserDisabled.into());
     }
     Ok(row)
+}
+
+/// Whether `user` may know of `other`: guests know only the people they share a channel with.
+pub(crate) fn knows(view: &(impl View + ?Sized), user: &rows::User, other: UserId) -> Ruled<bool> {
+    let own = UserId(user.id);
+    if user.role() > Role::Guest || own == other {
+        return Ok(true);
+    }
+    let all = Key::Membership(own, ChannelId(0))..=Key::Membership(own, ChannelId(u64::MAX));
+    for (key, _) in view.scan(all, Direction::Up, usize::MAX)? {
+        if let Key::Membership(_, channel) = key
+            && view.get(&Key::Member(channel, other))?.is_some()
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A channel that exists.

@@ -17,6 +17,9 @@ const DAY_MS: u64 = 86_400_000;
 pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateSession) -> Ruled<Reply> {
     let user = active_user(&ctx.changes, UserId(command.user))?;
     let hash: LookupHash = command.token_hash.as_ref().try_into().map_err(|_| RefusalCode::InvalidCommand)?;
+    if ctx.changes.row::<rows::Reference>(Key::SessionToken(hash))?.is_some() {
+        return Err(RefusalCode::InvalidCommand.into()); // it would sign another session's device in as this user
+    }
     let settings = ctx.changes.row::<rows::Settings>(Key::Settings)?.ok_or(RefusalCode::SetupRequired)?;
     let row = rows::Session {
         id: ctx.id,

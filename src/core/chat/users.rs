@@ -71,6 +71,7 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateUser) -> Ruled<Reply
     if administrative && acting < Role::Admin {
         return Err(RefusalCode::Forbidden.into());
     }
+    let role = command.role.map(Role::try_from).transpose().map_err(|_| RefusalCode::InvalidCommand)?;
     let key = Key::User(UserId(command.user));
     let row = ctx.changes.row::<rows::User>(key)?.ok_or(RefusalCode::UserNotFound)?;
     let before = event::User::from(&*row);
@@ -81,7 +82,7 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateUser) -> Ruled<Reply
     new.version += 1;
     new.display_name = command.display_name.clone().unwrap_or(new.display_name);
     new.locale = command.locale.clone().unwrap_or(new.locale);
-    new.role = command.role.unwrap_or(new.role);
+    new.role = role.map_or(new.role, i32::from);
     new.disabled = command.disabled.unwrap_or(new.disabled);
     let after = event::User::from(&new);
     if !own {
