@@ -1,0 +1,87 @@
+# The project's own commands. `make run` and `make test` do all the set-up they need.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+TRIPLE := x86_64-unknown-linux-gnu
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+BINARY := $(TARGET_DIR)/$(TRIPLE)/release/holdfast
+UI_STAMP := web-ui/node_modules/.holdfast-installed
+UI_DIST := web-ui/dist/index.html
+UI_SOURCES := $(shell git ls-files web-ui 2>/dev/null)
+DATA ?= ./data
+LISTEN ?= 127.0.0.1:8443
+SECONDS_EACH ?= 10
+SEED ?=
+ROUNDS ?= 5000
+
+.PHONY: help build run test verify fix bench crash ui tools chromium clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+tools: ## Check that the tools to build with are there
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.95 or later (package rustup or rustc, or rustup.rs), then try again"; exit 1; }
+	@command -v cc >/dev/null || { echo "a C compiler is missing: apt-get install gcc libc6-dev"; exit 1; }
+	@command -v node >/dev/null || { echo "node is missing: install Node.js 20 or later with npm"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is missing: install it beside Node.js 20 or later"; exit 1; }
+
+$(UI_STAMP): web-ui/package.json web-ui/package-lock.json
+	cd web-ui && npm ci --no-audit --no-fund
+	@touch $@
+
+$(UI_DIST): $(UI_STAMP) $(UI_SOURCES)
+	cd web-ui && npm run build && node scripts/compress.mjs
+
+ui: tools $(UI_DIST)
+
+build: ui ## Build the static release binary with the web client in it
+	cargo build --release --locked
+	@ls -l $(BINARY)
+
+run: build ## Set everything up and start a server on https://127.0.0.1:8443 with its data in ./data
+	$(BINARY) serve --data $(DATA) --listen $(LISTEN)
+
+chromium:
+	@command -v chromium >/dev/null || { \
+	  echo "chromium is missing: trying apt-get"; \
+	  apt-get update -qq && apt-get install -y -qq chromium || { echo "install Debian's chromium: apt-get install chromium"; exit 1; }; }
+	@command -v cargo-nextest >/dev/null || cargo nextest --version >/dev/null 2>&1 || { \
+	  echo "cargo-nextest is missing: trying cargo install"; cargo install --locked cargo-nextest; }
+
+test: build chromium ## Set everything up and run all tests
+	@ldd $(BINARY) 2>&1 | grep -q 'statically linked' || { echo "$(BINARY) is not statically linked"; exit 1; }
+	cd web-ui && npm run check && npm test && npm run size
+	HOLDFAST_RELEASE_BINARY=$(abspath $(BINARY)) cargo nextest run --locked --no-fail-fast
+
+verify: tools $(UI_DIST) ## Check format, lints, documentation, tidiness, and the client's lint and types; edits nothing
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+	cargo test --locked --quiet --test tidy
+	cd web-ui && npm run check
+
+fix: tools $(UI_STAMP) ## Put right what can be put right by a program: format, lints, the OpenAPI contract
+	cargo fmt
+	cargo clippy --fix --allow-dirty --allow-staged --all-targets
+	UPDATE_OPENAPI=1 cargo test --quiet --test api openapi
+	cd web-ui && npm run generate && npm run fix
+
+bench: build ## Measure this machine: every scenario of docs/PERFORMANCE.md at its full size (hours of disk and CPU: see there)
+	$(BINARY) bench send --no-tls --seconds $(SECONDS_EACH)
+	$(BINARY) bench send --seconds $(SECONDS_EACH)
+	$(BINARY) bench send --rate 5000 --seconds $(SECONDS_EACH)
+	$(BINARY) bench fanout --no-tls --seconds $(SECONDS_EACH)
+	$(BINARY) bench fanout --no-tls --rate 100000 --seconds $(SECONDS_EACH)
+	$(BINARY) bench idle --no-tls
+	$(BINARY) bench idle
+	$(BINARY) bench history --seconds $(SECONDS_EACH)
+	$(BINARY) bench restart
+
+crash: ## Kill the server ROUNDS times under load and check every acknowledged message (long)
+	HOLDFAST_CRASH_ROUNDS=$(ROUNDS) HOLDFAST_CRASH_SEED=$(SEED) cargo nextest run --locked --test crash --no-capture
+
+clean: ## Remove what was built; never touches data
+	cargo clean
+	rm -rf web-ui/dist web-ui/node_modules
