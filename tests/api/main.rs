@@ -5,4 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contract;
+mod openapi;
+mod roles;
+mod routes;
 mod smoke;
