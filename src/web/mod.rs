@@ -16,6 +16,7 @@ pub use api_docs::api_docs;
 #[derive(RustEmbed)]
 #[folder = "web-ui/dist/"]
 #[allow_missing = true]
+#[exclude = ".vite/*"]
 struct Assets;
 
 /// What stands in the pages where the nonce of the answer goes.

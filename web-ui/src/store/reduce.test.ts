@@ -63,6 +63,11 @@ function start(): LiveState {
 const created = (m: Message) => ({ event: "message.created", pos: "9", message: m }) as const;
 
 describe("unread", () => {
+  test("stays at nothing when one writes oneself, also from another device", () => {
+    const state = reduce.reduceEvent(start(), created(message(4, { sender_id: "1" })), 0);
+    expect(state.channels["7"]?.member.read_seq).toBe(4);
+  });
+
   test("grows with a message and shrinks with the read mark, which never goes back", () => {
     let state = reduce.reduceEvent(start(), created(message(4)), 0);
     expect(unreadCount(state.channels["7"] as ChannelEntry)).toBe(1);

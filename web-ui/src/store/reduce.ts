@@ -63,7 +63,10 @@ function messageCreated(state: LiveState, message: Message): LiveState {
       : { ...entry, channel: { ...entry.channel, last_seq: message.seq, last_ms: message.created_ms } },
   );
   next = withTimeline(next, message.channel_id, (held) => addCreated(held, message));
-  if (message.sender_id === state.me.id) next = dropOutbox(next, message.client_id);
+  if (message.sender_id === state.me.id) {
+    // Whoever writes has read: the server moves the mark with the message, and tells nobody, as everybody can do this.
+    next = readTo(dropOutbox(next, message.client_id), message.channel_id, message.seq);
+  }
   return typingOver(next, message.channel_id, message.sender_id);
 }
 
