@@ -411,7 +411,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_rules_hold_whatever_people_do(steps in steps(160)) {
+    fn the_rules_hold_whatever_people_do(steps in steps(240)) {
         let watched = Watched::default().run(&steps);
         State::of(&watched.node).check(&watched.node);
         let mut hash = StateHash::default();
