@@ -2,7 +2,7 @@
 //! instead of its connection.
 
 use std::panic::AssertUnwindSafe;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -59,9 +59,14 @@ async fn answer(request: Request, next: Next) -> Response {
     }
     // What a request shares is behind locks that do not poison, and a command is either logged whole or not at all, so
     // the others may go on.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => ApiError::internal("the handler panicked; the message is above").into_response(),
+    let patience = Duration::from_secs(limits::HTTP_REQUEST_SECONDS_MAX);
+    match tokio::time::timeout(patience, AssertUnwindSafe(next.run(request)).catch_unwind()).await {
+        Ok(Ok(response)) => response,
+        Err(_) => {
+            let title = "The request took too long.";
+            ApiError::new(axum::http::StatusCode::REQUEST_TIMEOUT, "request_timeout", title).into_response()
+        }
+        Ok(Err(_)) => ApiError::internal("the handler panicked; the message is above").into_response(),
     }
 }
 

@@ -139,14 +139,7 @@ impl Listener {
             let client = if proxied { forwarded_for(request.headers()).unwrap_or(peer) } else { peer };
             request.extensions_mut().insert(ClientAddress(client));
             let router = router.clone();
-            async move {
-                let patience = Duration::from_secs(limits::HTTP_REQUEST_SECONDS_MAX);
-                let answer = router.oneshot(request.map(axum::body::Body::new));
-                match tokio::time::timeout(patience, answer).await {
-                    Ok(answer) => answer,
-                    Err(_) => Ok(too_slow()),
-                }
-            }
+            router.oneshot(request.map(axum::body::Body::new))
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -179,12 +172,6 @@ fn canonical(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(address, IpAddr::V4),
         IpAddr::V4(_) => address,
     }
-}
-
-fn too_slow() -> axum::response::Response {
-    use axum::response::IntoResponse as _;
-    let title = "The request took too long.";
-    super::ApiError::new(axum::http::StatusCode::REQUEST_TIMEOUT, "request_timeout", title).into_response()
 }
 
 /// After a failed accept: out of file descriptors passes, so the loop goes on, but not in a spin.

@@ -310,6 +310,7 @@ fn watch_disk(app: &App) {
                 }
             }
             app.node.set_accepting(disk.accepting);
+            metrics::gauge!(crate::ops::metrics::DISK_FREE_BYTES).set(disk.free_bytes as f64);
         }
         Err(error) => tracing::warn!(%error, "cannot ask how full the data disk is"),
     }
@@ -327,7 +328,7 @@ async fn chores(app: App) {
         app.hub.tick_presence();
         watch_disk(&app);
         if ticks.is_multiple_of(limits::WS_PING_SECONDS) {
-            app.hub.tick_pings(Instant::now());
+            app.hub.tick_pings(Instant::now(), now_ms());
         }
         if ticks.is_multiple_of(METRICS_UPKEEP_SECONDS) {
             app.metrics.run_upkeep();

@@ -32,6 +32,7 @@ use crate::projection::Projection;
 /// What a node is to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = NodeRole)]
 pub enum Role {
     /// Takes writes.
     Active,

@@ -68,6 +68,7 @@ impl Queue {
         let full = waiting.proposals.len() >= limits::PROPOSALS_MAX
             || waiting.bytes + proposal.payload.len() > limits::PROPOSAL_BYTES_MAX;
         if full && proposal.kind == EntryKind::Command {
+            metrics::counter!(crate::ops::metrics::PROPOSALS_BUSY_TOTAL).increment(1);
             return Err(ProposeError::Busy);
         }
         Self::insert(&mut waiting, proposal, now_ms)?;

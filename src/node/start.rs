@@ -178,7 +178,7 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<Opened, StartErr
             Projection::rebuild(&state, &reason).map_err(StartError::State)?
         }
         Ok(opened) => opened,
-        Err(damage @ ProjectionError::Damaged { .. }) => {
+        Err(damage) if damage.is_rebuildable() => {
             Projection::rebuild(&state, &damage.to_string()).map_err(StartError::State)?
         }
         Err(error) => return Err(StartError::State(error)),

@@ -17,7 +17,7 @@ pub const PROPOSAL_QUEUE_DEPTH: &str = "holdfast_proposal_queue_depth";
 pub const PROPOSALS_BUSY_TOTAL: &str = "holdfast_proposals_busy_total";
 /// Seconds since the last checkpoint (gauge).
 pub const CHECKPOINT_AGE_SECONDS: &str = "holdfast_checkpoint_age_seconds";
-/// Seconds that a checkpoint took (histogram).
+/// Seconds that the last checkpoint took (gauge).
 pub const CHECKPOINT_DURATION_SECONDS: &str = "holdfast_checkpoint_duration_seconds";
 /// Index of the last entry applied to the state (gauge).
 pub const APPLIED_INDEX: &str = "holdfast_applied_index";
@@ -43,8 +43,6 @@ pub const LOGIN_FAILURES_TOTAL: &str = "holdfast_login_failures_total";
 pub const DISK_FREE_BYTES: &str = "holdfast_disk_free_bytes";
 /// 1 while writes are accepted (gauge).
 pub const DISK_ACCEPTING: &str = "holdfast_disk_accepting";
-/// Log lines dropped because the disk was slow (gauge, it only grows).
-pub const LOG_LINES_DROPPED: &str = "holdfast_log_lines_dropped";
 /// Resident memory of the process (gauge).
 pub const PROCESS_RESIDENT_BYTES: &str = "process_resident_memory_bytes";
 /// CPU seconds used by the process (gauge, it only grows).
@@ -55,8 +53,6 @@ pub const PROCESS_OPEN_FDS: &str = "process_open_fds";
 /// Bounds in seconds of what should take micro- to milliseconds: fsync, requests.
 const LATENCY_BUCKETS_SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
-/// Bounds in seconds of what should take milliseconds to seconds: checkpoints.
-const DURATION_BUCKETS_SECONDS: [f64; 10] = [0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 /// The unit of the times in `/proc/<pid>/stat`: USER_HZ, which the Linux ABI fixes at 100.
 const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
 
@@ -82,18 +78,13 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, help: &'static str) 
 }
 
 /// The table. A metric that is not here does not exist.
-const METRICS: [Metric; 22] = [
+const METRICS: [Metric; 21] = [
     metric(LOG_FSYNC_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of one log fsync."),
     metric(COMMIT_BATCH_ENTRIES, Kind::Histogram(&BATCH_BUCKETS_ENTRIES), Unit::Count, "Entries in one commit batch."),
     metric(PROPOSAL_QUEUE_DEPTH, Kind::Gauge, Unit::Count, "Commands waiting for the log writer."),
     metric(PROPOSALS_BUSY_TOTAL, Kind::Counter, Unit::Count, "Commands refused because the queue was full."),
     metric(CHECKPOINT_AGE_SECONDS, Kind::Gauge, Unit::Seconds, "Time since the last checkpoint."),
-    metric(
-        CHECKPOINT_DURATION_SECONDS,
-        Kind::Histogram(&DURATION_BUCKETS_SECONDS),
-        Unit::Seconds,
-        "Time that a checkpoint took.",
-    ),
+    metric(CHECKPOINT_DURATION_SECONDS, Kind::Gauge, Unit::Seconds, "Time that the last checkpoint took."),
     metric(APPLIED_INDEX, Kind::Gauge, Unit::Count, "Index of the last entry applied to the state."),
     metric(DURABLE_INDEX, Kind::Gauge, Unit::Count, "Index of the last entry durable in the log."),
     metric(LOG_BYTES, Kind::Gauge, Unit::Bytes, "Size of the operation log on disk."),
@@ -106,7 +97,6 @@ const METRICS: [Metric; 22] = [
     metric(LOGIN_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Failed logins by reason."),
     metric(DISK_FREE_BYTES, Kind::Gauge, Unit::Bytes, "Free space on the data disk."),
     metric(DISK_ACCEPTING, Kind::Gauge, Unit::Count, "1 while there is room and writes are accepted, else 0."),
-    metric(LOG_LINES_DROPPED, Kind::Gauge, Unit::Count, "Log lines dropped because the disk was slow."),
     metric(PROCESS_RESIDENT_BYTES, Kind::Gauge, Unit::Bytes, "Resident memory of the process."),
     metric(PROCESS_CPU_SECONDS, Kind::Gauge, Unit::Seconds, "CPU time used by the process."),
     metric(PROCESS_OPEN_FDS, Kind::Gauge, Unit::Count, "Open file descriptors of the process."),

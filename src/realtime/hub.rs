@@ -19,6 +19,7 @@ use super::ring::{Kept, Ring};
 use super::session::Session;
 use crate::core::event::{Audience, Event};
 use crate::core::ids::{ChannelId, SessionId, UserId};
+use crate::core::rows::Role;
 use crate::limits;
 use crate::node::{EventSink, Published};
 
@@ -152,15 +153,15 @@ impl Hub {
             return;
         }
         let bytes = encode(&Presence { event: "presence", online, offline });
-        let insiders = state.users.values().flatten().filter(|session| !session.guest);
+        let insiders = state.users.values().flatten().filter(|session| !session.is_guest());
         let wakes: Vec<Waker> = insiders.filter_map(|session| session.outbox.push(bytes.clone())).collect();
         drop(state);
         wakes.into_iter().for_each(Waker::wake);
     }
 
-    /// Pings every session and closes those that have been silent for too long. Called every
+    /// Pings every session, and closes those that have expired or have been silent for too long. Called every
     /// [`limits::WS_PING_SECONDS`]; one shared frame, no timer per connection.
-    pub fn tick_pings(&self, now: Instant) {
+    pub fn tick_pings(&self, now: Instant, now_ms: u64) {
         let mut ping = BytesMut::new();
         frame::encode_ping(&mut ping, b"");
         let ping = ping.freeze();
@@ -168,6 +169,8 @@ impl Hub {
         for session in sessions {
             if session.silent_seconds(now) >= limits::WS_SILENT_SECONDS_MAX {
                 session.outbox.close(CloseReason::Silent);
+            } else if now_ms >= session.expires_ms {
+                session.outbox.close(CloseReason::Unauthenticated);
             } else if let Some(waker) = session.outbox.push(ping.clone()) {
                 waker.wake();
             }
@@ -200,10 +203,14 @@ fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option
     let mine = |audience: &Audience| match audience {
         Audience::Channel(channel) => channels.contains(channel),
         Audience::User(user) => *user == session.user,
-        Audience::Everyone => !session.guest,
+        Audience::Everyone => !session.is_guest(),
         Audience::Node => false,
     };
-    Some(ring.after(pos)?.filter(|kept| mine(&kept.audience)).map(|kept| kept.frame.clone()).collect())
+    let frames: Vec<Bytes> =
+        ring.after(pos)?.filter(|kept| mine(&kept.audience)).map(|kept| kept.frame.clone()).collect();
+    // More than the session's queue takes would only close it again: a fresh page is the shorter way.
+    let bytes: usize = frames.iter().map(|frame| frame.len() + limits::SESSION_FRAME_OVERHEAD_BYTES).sum();
+    (bytes <= limits::SESSION_QUEUE_BYTES_MAX / 2).then_some(frames)
 }
 
 impl State {
@@ -226,7 +233,7 @@ impl State {
         match audience {
             Audience::Channel(channel) => self.channels.get(&channel).into_iter().flatten().for_each(&mut push),
             Audience::User(user) => self.users.get(&user).into_iter().flatten().for_each(&mut push),
-            Audience::Everyone => self.users.values().flatten().filter(|s| !s.guest).for_each(&mut push),
+            Audience::Everyone => self.users.values().flatten().filter(|s| !s.is_guest()).for_each(&mut push),
             Audience::Node => {}
         }
         count
@@ -243,6 +250,13 @@ impl State {
         if audience != Audience::Node {
             self.ring.push(Kept { pos, audience, frame });
         }
+    }
+
+    /// A guest hears of nobody but of itself.
+    fn deliver_to_guest(&self, event: &Event, frame: &Bytes, wakes: &mut Vec<Waker>) -> usize {
+        let Event::UserUpdated { user } = event else { return 0 };
+        let own = self.users.get(&user.id).into_iter().flatten().filter(|session| session.is_guest());
+        own.map(|session| wakes.extend(session.outbox.push(frame.clone()))).count()
     }
 
     /// Keeps the subscriptions in step with the memberships, and ends the sockets of ended sessions.
@@ -263,6 +277,11 @@ impl State {
                 }
             }
             Event::SessionEnded { user, session } => self.end_session(*user, *session),
+            Event::UserUpdated { user } => {
+                for session in self.users.get(&user.id).into_iter().flatten() {
+                    session.set_guest(user.role == Role::Guest);
+                }
+            }
             _ => {}
         }
     }
@@ -289,6 +308,7 @@ impl EventSink for Hub {
         let mut count = 0;
         for (published, frame) in events.iter().zip(frames) {
             let audience = published.event.audience();
+            count += state.deliver_to_guest(&published.event, &frame, wakes);
             // Whoever is removed still learns of it; whoever is added hears of it by `channel.created`.
             count += state.deliver(audience, &frame, wakes);
             state.follow(&published.event);
@@ -311,10 +331,14 @@ fn encode_all(events: &[Published]) -> Vec<Bytes> {
     let mut payload = Vec::new();
     let mut frames = BytesMut::with_capacity(events.len() * limits::EVENT_BYTES_TYPICAL);
     let mut ends = Vec::with_capacity(events.len());
-    for published in events {
+    for (at, published) in events.iter().enumerate() {
         payload.clear();
         if !matches!(published.event, Event::SessionEnded { .. }) {
-            write_json(&mut payload, &WithPos { event: &published.event, pos: PosText(published.pos) });
+            // Of an entry's events only the last one says that the whole entry was seen: a client that is cut off before
+            // gets them again. Messages are one event each, so they never come twice.
+            let more = events.get(at + 1).is_some_and(|next| next.pos == published.pos);
+            let pos = if more { published.pos - 1 } else { published.pos };
+            write_json(&mut payload, &WithPos { event: &published.event, pos: PosText(pos) });
             frame::encode_text(&mut frames, &payload);
         }
         ends.push(frames.len());

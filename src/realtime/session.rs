@@ -1,7 +1,7 @@
 //! One WebSocket session: `hello`, then requests in and events out until one side ends it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
@@ -48,7 +48,10 @@ pub struct Arrival {
 pub(super) struct Session {
     pub(super) user: UserId,
     pub(super) session: SessionId,
-    pub(super) guest: bool,
+    /// When the session ends, in Unix milliseconds.
+    pub(super) expires_ms: u64,
+    /// Sees only what concerns its channels; follows the user's role.
+    guest: AtomicBool,
     pub(super) outbox: Outbox,
     channels: Mutex<Vec<ChannelId>>,
     unanswered: AtomicU32,
@@ -62,13 +65,24 @@ impl Session {
         Self {
             user: UserId(identity.user.id),
             session: SessionId(identity.session.id),
-            guest: identity.user.role() == Role::Guest,
+            expires_ms: identity.session.expires_ms,
+            guest: AtomicBool::new(identity.user.role() == Role::Guest),
             outbox: Outbox::default(),
             channels: Mutex::default(),
             unanswered: AtomicU32::new(0),
             started: Instant::now(),
             heard_seconds: AtomicU64::new(0),
         }
+    }
+
+    /// Whether the user is a guest.
+    pub(super) fn is_guest(&self) -> bool {
+        self.guest.load(Ordering::Relaxed)
+    }
+
+    /// Follows a change of the user's role.
+    pub(super) fn set_guest(&self, guest: bool) {
+        self.guest.store(guest, Ordering::Relaxed);
     }
 
     /// Notes a channel; false when it was known.
@@ -212,9 +226,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             match socket.decode() {
                 Ok(None) => break,
                 Ok(Some(Incoming::Text(text))) => {
-                    if let Err(reason) = request(context, session, &text) {
-                        return reason;
-                    }
+                    request(context, session, &text);
                 }
                 Ok(Some(Incoming::Ping(payload))) => {
                     let mut pong = BytesMut::new();
@@ -230,15 +242,18 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Carries out one request. `Err` ends the connection.
-fn request(context: &SessionContext, session: &Arc<Session>, text: &[u8]) -> Result<(), CloseReason> {
+/// Carries out one request.
+fn request(context: &SessionContext, session: &Arc<Session>, text: &[u8]) {
     // The connection's own task is awake: its waker is not registered, so nothing of these pushes needs a wake.
     let say = |frame: Bytes| drop(session.outbox.push(frame));
     let (id, op) = match protocol::parse(text) {
         Ok(request) => request,
         Err(malformed) => {
             say(protocol::error(malformed.id.as_deref(), &malformed.error));
-            return if malformed.id.is_some() { Ok(()) } else { Err(CloseReason::Protocol) };
+            if malformed.id.is_none() {
+                session.outbox.close(CloseReason::Protocol); // after the error has been written
+            }
+            return;
         }
     };
     match op {
@@ -267,7 +282,6 @@ fn request(context: &SessionContext, session: &Arc<Session>, text: &[u8]) -> Res
             propose(context, session, (id, command));
         }
     }
-    Ok(())
 }
 
 /// Proposes a change; the answer comes through the session's queue.

@@ -58,6 +58,7 @@ fn refresh(app: &App) {
     gauge(metrics::DURABLE_INDEX, app.node.log().last_durable_index() as f64);
     gauge(metrics::LOG_BYTES, app.node.log().segments().iter().map(|segment| segment.bytes).sum::<u64>() as f64);
     if let Ok(state) = app.node.projection().stats() {
+        gauge(metrics::CHECKPOINT_DURATION_SECONDS, state.last_checkpoint.duration_ms as f64 / 1_000.0);
         gauge(metrics::CHECKPOINT_AGE_SECONDS, state.checkpoint_age_ms as f64 / 1_000.0);
     }
     gauge(metrics::DISK_ACCEPTING, f64::from(u8::from(app.node.accepting())));

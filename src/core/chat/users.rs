@@ -48,6 +48,9 @@ pub(crate) fn create(ctx: &mut Context<'_>, creation: Creation<'_>) -> Ruled<eve
 /// An admin makes a user.
 pub(crate) fn create_by_admin(ctx: &mut Context<'_>, new: &NewUser) -> Ruled<Reply> {
     let acting = ctx.require_admin()?;
+    if ctx.changes.row::<rows::Settings>(Key::Settings)?.is_none() {
+        return Err(RefusalCode::SetupRequired.into()); // else the operator could take the owner's name
+    }
     let role = Role::try_from(new.role).map_err(|_| RefusalCode::InvalidCommand)?;
     require_owner_for(acting, &[role])?;
     let user = create(ctx, Creation { new, role })?;

@@ -4,14 +4,33 @@
  */
 
 export interface paths {
-    "/api/v1/server": {
+    "/api/v1/admin/certificate": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_server"];
+        /** The certificate in use. */
+        get: operations["get_admin_certificate"];
+        /** Uses another certificate from now on, without a restart. A faulty one changes nothing. */
+        put: operations["put_admin_certificate"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/status": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The state of the node. */
+        get: operations["get_admin_status"];
         put?: never;
         post?: never;
         delete?: never;
@@ -20,272 +39,17 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/setup": {
+    "/api/v1/audit": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get?: never;
-        put?: never;
-        post: operations["post_setup"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/setup/check": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_setup_check"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/login": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_login"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/logout": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_logout"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/me": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_me"];
+        /** Administrative acts, the newest first. */
+        get: operations["get_audit"];
         put?: never;
         post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch: operations["patch_me"];
-        trace?: never;
-    };
-    "/api/v1/me/password": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_me_password"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/me/sessions": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_me_sessions"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/me/sessions/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete: operations["delete_me_sessions_id_"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/users": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_users"];
-        put?: never;
-        post: operations["post_users"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/users/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_users_id_"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch: operations["patch_users_id_"];
-        trace?: never;
-    };
-    "/api/v1/users/{id}/password": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_users_id_password"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/users/{id}/sessions": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_users_id_sessions"];
-        put?: never;
-        post?: never;
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/users/{id}/sessions/{session}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete: operations["delete_users_id_sessions_session_"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/invites": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_invites"];
-        put?: never;
-        post: operations["post_invites"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/invites/{id}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post?: never;
-        delete: operations["delete_invites_id_"];
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/invites/check": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_invites_check"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/invites/accept": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_invites_accept"];
         delete?: never;
         options?: never;
         head?: never;
@@ -299,8 +63,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** One's own conversations. */
         get: operations["get_channels"];
         put?: never;
+        /** Makes a channel; one becomes its manager. */
         post: operations["post_channels"];
         delete?: never;
         options?: never;
@@ -315,6 +81,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** Public and announcement channels that one may join. */
         get: operations["get_channels_browse"];
         put?: never;
         post?: never;
@@ -333,6 +100,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
+        /** Opens the direct channel with somebody, or finds it. */
         post: operations["post_channels_direct"];
         delete?: never;
         options?: never;
@@ -340,30 +108,33 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/channels/{id}": {
+    "/api/v1/channels/{channel_id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_channels_id_"];
+        /** One channel. */
+        get: operations["get_channels_channel_id"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
-        patch: operations["patch_channels_id_"];
+        /** Changes a channel. */
+        patch: operations["patch_channels_channel_id"];
         trace?: never;
     };
-    "/api/v1/channels/{id}/members": {
+    "/api/v1/channels/{channel_id}/members": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_channels_id_members"];
+        /** A channel's members, by user id. */
+        get: operations["get_channels_channel_id_members"];
         put?: never;
         post?: never;
         delete?: never;
@@ -372,7 +143,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/channels/{id}/members/{user_id}": {
+    "/api/v1/channels/{channel_id}/members/{user_id}": {
         parameters: {
             query?: never;
             header?: never;
@@ -380,15 +151,17 @@ export interface paths {
             cookie?: never;
         };
         get?: never;
-        put: operations["put_channels_id_members_user_id_"];
+        /** Joins, adds somebody, or changes a member's role. */
+        put: operations["put_channels_channel_id_members_user_id"];
         post?: never;
-        delete: operations["delete_channels_id_members_user_id_"];
+        /** Leaves, or removes somebody. */
+        delete: operations["delete_channels_channel_id_members_user_id"];
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/channels/{id}/membership": {
+    "/api/v1/channels/{channel_id}/membership": {
         parameters: {
             query?: never;
             header?: never;
@@ -401,58 +174,48 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch: operations["patch_channels_id_membership"];
+        /** Changes one's own side of a membership. */
+        patch: operations["patch_channels_channel_id_membership"];
         trace?: never;
     };
-    "/api/v1/channels/{id}/messages": {
+    "/api/v1/channels/{channel_id}/messages": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_channels_id_messages"];
+        /** Some messages of a channel: the newest, or those before, after or around a place. */
+        get: operations["get_channels_channel_id_messages"];
         put?: never;
-        post: operations["post_channels_id_messages"];
-        delete?: never;
-        options?: never;
-        head?: never;
-        patch?: never;
-        trace?: never;
-    };
-    "/api/v1/channels/{id}/messages/{seq}": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get: operations["get_channels_id_messages_seq_"];
-        put?: never;
-        post?: never;
-        delete: operations["delete_channels_id_messages_seq_"];
-        options?: never;
-        head?: never;
-        patch: operations["patch_channels_id_messages_seq_"];
-        trace?: never;
-    };
-    "/api/v1/channels/{id}/read": {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        get?: never;
-        put?: never;
-        post: operations["post_channels_id_read"];
+        /** Sends a message. The answer comes when it is durable. */
+        post: operations["post_channels_channel_id_messages"];
         delete?: never;
         options?: never;
         head?: never;
         patch?: never;
         trace?: never;
     };
-    "/api/v1/channels/{id}/typing": {
+    "/api/v1/channels/{channel_id}/messages/{seq}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One message. */
+        get: operations["get_channels_channel_id_messages_seq"];
+        put?: never;
+        post?: never;
+        /** Takes a message's text away: one's own, or as a manager of the channel. */
+        delete: operations["delete_channels_channel_id_messages_seq"];
+        options?: never;
+        head?: never;
+        /** Changes one's own message. */
+        patch: operations["patch_channels_channel_id_messages_seq"];
+        trace?: never;
+    };
+    "/api/v1/channels/{channel_id}/read": {
         parameters: {
             query?: never;
             header?: never;
@@ -461,8 +224,198 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        post: operations["post_channels_id_typing"];
+        /** Moves one's read mark; within a second it is durable. It never goes back. */
+        post: operations["post_channels_channel_id_read"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/channels/{channel_id}/typing": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Tells the others that one types. */
+        post: operations["post_channels_channel_id_typing"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invites": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Invitations, the newest first. */
+        get: operations["get_invites"];
+        put?: never;
+        /** Makes an invitation. The link is shown once. */
+        post: operations["post_invites"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invites/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Becomes a user by an invitation and signs in. */
+        post: operations["post_invites_accept"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invites/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What an invitation offers, or why it cannot be accepted. */
+        post: operations["post_invites_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invites/{invite_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Takes an invitation back. */
+        delete: operations["delete_invites_invite_id"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/login": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs in. Wrong names and wrong passwords give the same answer after the same work. */
+        post: operations["post_login"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/logout": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Signs this device out. */
+        post: operations["post_logout"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Oneself, the session and the settings. */
+        get: operations["get_me"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes one's own name or language. */
+        patch: operations["patch_me"];
+        trace?: never;
+    };
+    "/api/v1/me/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Changes one's own password; all other devices are signed out. */
+        post: operations["post_me_password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One's own devices. */
+        get: operations["get_me_sessions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/me/sessions/{session_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Signs one of one's own devices out. */
+        delete: operations["delete_me_sessions_session_id"];
         options?: never;
         head?: never;
         patch?: never;
@@ -475,7 +428,25 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** Who is online; guests see only people they share a channel with. */
         get: operations["get_presence"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/server": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What anybody may know of the server. */
+        get: operations["get_server"];
         put?: never;
         post?: never;
         delete?: never;
@@ -491,23 +462,60 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
+        /** The organisation's settings. */
         get: operations["get_settings"];
         put?: never;
         post?: never;
         delete?: never;
         options?: never;
         head?: never;
+        /** Changes the settings. */
         patch: operations["patch_settings"];
         trace?: never;
     };
-    "/api/v1/audit": {
+    "/api/v1/setup": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_audit"];
+        get?: never;
+        put?: never;
+        /** Names the organisation, makes its owner and signs the owner in. Happens once. */
+        post: operations["post_setup"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup/check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Whether a set-up token is the right one. Wrong ones are counted. */
+        post: operations["post_setup_check"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tls/ca.pem": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The server's own CA certificate, to be trusted by the people's devices. */
+        get: operations["get_tls_ca_pem"];
         put?: never;
         post?: never;
         delete?: never;
@@ -516,15 +524,69 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/admin/certificate": {
+    "/api/v1/users": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_admin_certificate"];
-        put: operations["put_admin_certificate"];
+        /** People, by id. Guests see only those they share a channel with. */
+        get: operations["get_users"];
+        put?: never;
+        /** Makes a user with a first password. */
+        post: operations["post_users"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One person. */
+        get: operations["get_users_user_id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes a user. */
+        patch: operations["patch_users_user_id"];
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Sets a user's password; all its devices are signed out and it must choose another. */
+        post: operations["post_users_user_id_password"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/{user_id}/sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** A user's devices. */
+        get: operations["get_users_user_id_sessions"];
+        put?: never;
         post?: never;
         delete?: never;
         options?: never;
@@ -532,17 +594,18 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/admin/status": {
+    "/api/v1/users/{user_id}/sessions/{session_id}": {
         parameters: {
             query?: never;
             header?: never;
             path?: never;
             cookie?: never;
         };
-        get: operations["get_admin_status"];
+        get?: never;
         put?: never;
         post?: never;
-        delete?: never;
+        /** Signs a user's device out. */
+        delete: operations["delete_users_user_id_sessions_session_id"];
         options?: never;
         head?: never;
         patch?: never;
@@ -552,378 +615,895 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
-        /** @enum {string} */
-        Role: "guest" | "bot" | "member" | "auditor" | "admin" | "owner";
-        /** @enum {string} */
-        ChannelKind: "direct" | "private" | "public" | "announcement";
-        /** @enum {string} */
-        MemberRole: "member" | "manager";
-        /** @enum {string} */
-        Notify: "all" | "mentions" | "muted";
-        User: {
-            id: string;
-            username: string;
-            display_name: string;
-            role: components["schemas"]["Role"];
-            locale: string;
-            disabled: boolean;
-            /** Format: int64 */
-            version: number;
-            /** Format: int64 */
-            created_ms: number;
-            must_change_password: boolean;
-        };
-        Settings: {
-            /** Format: int64 */
-            version: number;
-            organisation: string;
-            default_locale: string;
-            time_zone: string;
-            /** Format: int64 */
-            session_days: number;
-            /** Format: int64 */
-            edit_window_seconds: number;
-        };
-        Session: {
-            id: string;
-            user_id: string;
-            device: string;
-            address: string;
-            /** Format: int64 */
-            created_ms: number;
-            /** Format: int64 */
-            expires_ms: number;
-            current: boolean;
-        };
-        Invite: {
-            id: string;
-            creator_id: string;
-            role: components["schemas"]["Role"];
-            channel_ids: string[];
-            /** Format: int64 */
-            created_ms: number;
-            /** Format: int64 */
-            expires_ms: number;
-            /** Format: int64 */
-            uses_max: number;
-            /** Format: int64 */
-            uses: number;
-            revoked: boolean;
-        };
-        Channel: {
-            id: string;
-            kind: components["schemas"]["ChannelKind"];
-            name: string;
-            topic: string;
-            creator_id: string;
-            /** Format: int64 */
-            created_ms: number;
-            archived: boolean;
-            /** Format: int64 */
-            version: number;
-            direct_user_ids: string[];
-            /** Format: int64 */
-            last_seq: number;
-            /** Format: int64 */
-            last_ms: number;
-            /** Format: int64 */
-            member_count: number;
-        };
-        OwnMember: {
-            role: components["schemas"]["MemberRole"];
-            /** Format: int64 */
-            joined_ms: number;
-            /** Format: int64 */
-            read_seq: number;
-            notify: components["schemas"]["Notify"];
-        };
-        ChannelEntry: {
-            channel: components["schemas"]["Channel"];
-            member: components["schemas"]["OwnMember"];
-        };
-        ChannelView: {
-            channel: components["schemas"]["Channel"];
-            member: null | components["schemas"]["OwnMember"];
-        };
-        Member: {
-            user_id: string;
-            role: components["schemas"]["MemberRole"];
-            /** Format: int64 */
-            joined_ms: number;
-        };
-        Message: {
-            id: string;
-            channel_id: string;
-            /** Format: int64 */
-            seq: number;
-            sender_id: string;
-            client_id: string;
-            body: string;
-            /** Format: int64 */
-            version: number;
-            /** Format: int64 */
-            created_ms: number;
-            /** Format: int64 */
-            edited_ms: number | null;
-            /** Format: int64 */
-            deleted_ms: number | null;
-        };
+        /** @description One administrative act. */
         Audit: {
-            index: string;
-            /** Format: int64 */
-            at_ms: number;
-            actor_id: string | null;
-            session_id: string | null;
-            address: string;
+            /** @description What was done, for example `user.create`. */
             action: string;
-            target_kind: string;
+            /** @description Who; null for the operator at the machine itself. */
+            actor_id?: string | null;
+            /** @description From which address; `local` for the operator at the machine. */
+            address: string;
+            /** @description The record after; null when there is none. */
+            after?: Record<string, never> | null;
+            /**
+             * Format: int64
+             * @description When, in Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description The record before; null when there was none. */
+            before?: Record<string, never> | null;
+            /**
+             * Format: int64
+             * @description The log index of the act: `holdfast log dump --from` shows the record, `log verify` proves it.
+             */
+            index: number;
+            /** @description From which session; null when there was none. */
+            session_id?: string | null;
+            /** @description The id of what it was done to. */
             target_id: string;
-            before: {
-                [key: string]: unknown;
-            } | null;
-            after: {
-                [key: string]: unknown;
-            } | null;
+            /** @description To what: `user`, `channel`, `invite`, `session`, `settings`, `message`. */
+            target_kind: string;
         };
-        NodeInfo: {
-            role: string;
-        };
-        ServerInfo: {
-            name: string;
-            version: string;
-            organisation: string;
-            default_locale: string;
-            set_up: boolean;
-            setup_locked: boolean;
-            node: components["schemas"]["NodeInfo"];
-            addresses: string[];
-            ca_fingerprint: string | null;
-            /** Format: int64 */
-            min_password_chars: number;
-            /** Format: int64 */
-            message_bytes_max: number;
-        };
-        Problem: {
-            type: string;
-            title: string;
-            /** Format: int64 */
-            status: number;
-            code: string;
-            detail: string;
-            request_id: string;
-            hint?: string;
-            /** Format: int64 */
-            retry_after_seconds?: number;
-            field?: string;
-            current?: unknown;
-        };
-        SignedIn: {
-            token: string;
-            session: components["schemas"]["Session"];
-            user: components["schemas"]["User"];
-        };
-        SetupRequest: {
-            token: string;
-            organisation: string;
-            time_zone: string;
-            locale: string;
-            username: string;
-            display_name: string;
-            password: string;
-        };
-        TokenRequest: {
-            token: string;
-        };
-        LoginRequest: {
-            username: string;
-            password: string;
-            device?: string;
-        };
-        Me: {
-            user: components["schemas"]["User"];
-            session: components["schemas"]["Session"];
-            settings: components["schemas"]["Settings"];
-            pos: string;
-        };
-        UpdateMeRequest: {
-            display_name?: string;
-            locale?: string;
-        };
-        ChangePasswordRequest: {
-            current_password: string;
-            new_password: string;
-        };
-        SessionList: {
-            items: components["schemas"]["Session"][];
-        };
-        UserPage: {
-            items: components["schemas"]["User"][];
-            next_cursor: string | null;
-        };
-        InvitePage: {
-            items: components["schemas"]["Invite"][];
-            next_cursor: string | null;
-        };
-        ChannelPage: {
-            items: components["schemas"]["Channel"][];
-            next_cursor: string | null;
-        };
-        MemberPage: {
-            items: components["schemas"]["Member"][];
-            next_cursor: string | null;
-        };
-        AuditPage: {
-            items: components["schemas"]["Audit"][];
-            next_cursor: string | null;
-        };
-        CreateUserRequest: {
-            username: string;
-            display_name: string;
-            role: components["schemas"]["Role"];
-            password: string;
-            locale?: string;
-        };
-        UpdateUserRequest: {
-            display_name?: string;
-            role?: components["schemas"]["Role"];
-            locale?: string;
-            disabled?: boolean;
-        };
-        ResetPasswordRequest: {
-            password: string;
-        };
-        CreateInviteRequest: {
-            role: components["schemas"]["Role"];
-            channel_ids?: string[];
-            /** Format: int64 */
-            expires_in_seconds?: number;
-            /** Format: int64 */
-            uses_max?: number;
-        };
-        CreatedInvite: {
-            invite: components["schemas"]["Invite"];
-            token: string;
-            link: string;
-        };
-        InviteInfo: {
-            organisation: string;
-            role: components["schemas"]["Role"];
-            /** Format: int64 */
-            expires_ms: number;
-            invited_by: string;
-        };
-        AcceptInviteRequest: {
-            token: string;
-            username: string;
-            display_name: string;
-            password: string;
-            locale?: string;
-            device?: string;
-        };
-        ChannelList: {
-            items: components["schemas"]["ChannelEntry"][];
-            pos: string;
-        };
-        CreateChannelRequest: {
-            kind: components["schemas"]["ChannelKind"];
-            name: string;
-            topic?: string;
-            member_ids?: string[];
-        };
-        DirectRequest: {
-            user_id: string;
-        };
-        UpdateChannelRequest: {
-            name?: string;
-            topic?: string;
-            archived?: boolean;
-        };
-        PutMemberRequest: {
-            role?: components["schemas"]["MemberRole"];
-        };
-        UpdateMembershipRequest: {
-            notify: components["schemas"]["Notify"];
-        };
-        MessagePage: {
-            items: components["schemas"]["Message"][];
-            /** Format: int64 */
-            last_seq: number;
-            has_before: boolean;
-            has_after: boolean;
-            pos: string;
-        };
-        SendRequest: {
-            client_id: string;
-            body: string;
-        };
-        EditRequest: {
-            body: string;
-        };
-        ReadRequest: {
-            /** Format: int64 */
-            seq: number;
-        };
-        Presence: {
-            online: string[];
-        };
-        UpdateSettingsRequest: {
-            organisation?: string;
-            default_locale?: string;
-            time_zone?: string;
-            /** Format: int64 */
-            session_days?: number;
-            /** Format: int64 */
-            edit_window_seconds?: number;
-        };
-        CertificateInfo: {
-            subject: string;
-            sans: string[];
-            issuer: string;
-            /** Format: int64 */
-            not_before_ms: number;
-            /** Format: int64 */
-            not_after_ms: number;
-            fingerprint: string;
-            own_ca: boolean;
-        };
-        PutCertificateRequest: {
+        /** @description A certificate to be used from now on. */
+        CertificateBody: {
+            /** @description The certificate and its intermediates, PEM. */
             chain_pem: string;
+            /** @description The private key, PEM. */
             key_pem: string;
         };
-        DiskStatus: {
-            /** Format: int64 */
-            free_bytes: number;
-            /** Format: int64 */
-            total_bytes: number;
-            /** Format: int64 */
-            reserve_bytes: number;
-            accepting: boolean;
+        /** @description A certificate as the console and `doctor` show it. */
+        CertificateInfo: {
+            /** @description Its issuer. */
+            issuer: string;
+            /** @description Valid until, RFC 3339, UTC. */
+            not_after: string;
+            /**
+             * Format: int64
+             * @description Valid until, in seconds since the Unix epoch.
+             */
+            not_after_unix_seconds: number;
+            /** @description Valid from, RFC 3339, UTC. */
+            not_before: string;
+            /** @description Whether the own CA issued it. */
+            own_ca: boolean;
+            /** @description DNS names and IP addresses it is valid for. */
+            sans: string[];
+            /** @description SHA-256 of the certificate in hex with colons, as browsers show it. */
+            sha256_fingerprint: string;
+            /** @description Its subject: `CN=Holdfast node`. */
+            subject: string;
         };
+        /** @description A conversation. */
+        Channel: {
+            /** @description Read-only and out of the way. */
+            archived: boolean;
+            /**
+             * Format: int64
+             * @description When it was made, in Unix milliseconds.
+             */
+            created_ms: number;
+            /** @description Who made it. */
+            creator_id: string;
+            /** @description The two people of a direct channel; empty otherwise. */
+            direct_user_ids: string[];
+            /** @description The channel's id. */
+            id: string;
+            /** @description What kind it is. */
+            kind: components["schemas"]["ChannelKind"];
+            /**
+             * Format: int64
+             * @description When it was sent, in Unix milliseconds; 0 when there is none.
+             */
+            last_ms: number;
+            /**
+             * Format: int64
+             * @description The newest message's sequence number, 0 when there is none.
+             */
+            last_seq: number;
+            /**
+             * Format: int32
+             * @description How many members there are.
+             */
+            member_count: number;
+            /** @description Its name; empty for a direct channel. */
+            name: string;
+            /** @description What it is about. */
+            topic: string;
+            /**
+             * Format: int64
+             * @description For `If-Match`.
+             */
+            version: number;
+        };
+        /** @description A channel to be made. */
+        ChannelCreate: {
+            /** @description `private`, `public` or `announcement`. */
+            kind: components["schemas"]["ChannelKind"];
+            /** @description Its first members beside oneself. */
+            member_ids?: string[] | null;
+            /** @description Its name. */
+            name: string;
+            /** @description What it is about. */
+            topic?: string | null;
+        };
+        /** @description A channel with one's own membership. */
+        ChannelEntry: {
+            /** @description The channel. */
+            channel: components["schemas"]["Channel"];
+            member?: null | components["schemas"]["OwnMember"];
+        };
+        /**
+         * @description What kind of conversation a channel is.
+         * @enum {string}
+         */
+        ChannelKind: "direct" | "private" | "public" | "announcement";
+        /** @description What a manager may change of a channel. */
+        ChannelUpdate: {
+            /** @description Read-only and out of the way. */
+            archived?: boolean | null;
+            /** @description Its name. */
+            name?: string | null;
+            /** @description What it is about. */
+            topic?: string | null;
+        };
+        /** @description With whom to speak. */
+        DirectBody: {
+            /** @description With whom; oneself for notes. */
+            user_id: string;
+        };
+        /** @description The disk under the data directory at one moment. */
+        DiskState: {
+            /** @description Whether writes are accepted. */
+            accepting: boolean;
+            /**
+             * Format: int64
+             * @description Bytes that this user may still write.
+             */
+            free_bytes: number;
+            /**
+             * Format: int64
+             * @description Bytes kept free.
+             */
+            reserve_bytes: number;
+            /**
+             * Format: int64
+             * @description Size of the file system.
+             */
+            total_bytes: number;
+        };
+        /** @description An invitation by link. */
+        Invite: {
+            /** @description Channels that whoever accepts it joins. */
+            channel_ids: string[];
+            /**
+             * Format: int64
+             * @description When it was made, in Unix milliseconds.
+             */
+            created_ms: number;
+            /** @description Who made it. */
+            creator_id: string;
+            /**
+             * Format: int64
+             * @description When it ends, in Unix milliseconds.
+             */
+            expires_ms: number;
+            /** @description The invitation's id. */
+            id: string;
+            /** @description Nobody may accept it any more. */
+            revoked: boolean;
+            /** @description The role of whoever accepts it. */
+            role: components["schemas"]["Role"];
+            /**
+             * Format: int32
+             * @description How many people have.
+             */
+            uses: number;
+            /**
+             * Format: int32
+             * @description How many people may accept it.
+             */
+            uses_max: number;
+        };
+        /** @description The acceptance of an invitation. */
+        InviteAccept: {
+            /** @description What the device calls itself. */
+            device?: string | null;
+            /** @description The name others see. */
+            display_name: string;
+            /** @description `en`, `zh-CN` or empty for the organisation's. */
+            locale?: string | null;
+            /** @description The password. */
+            password: string;
+            /** @description The token of the link. */
+            token: string;
+            /** @description The sign-in name. */
+            username: string;
+        };
+        /** @description An invitation to be made. */
+        InviteCreate: {
+            /** @description Channels that whoever accepts it joins. */
+            channel_ids?: string[] | null;
+            /**
+             * Format: int64
+             * @description How long it is good for, in seconds; 7 days if absent, 30 at most.
+             */
+            expires_in_seconds?: number | null;
+            /** @description The role of whoever accepts it. */
+            role: components["schemas"]["Role"];
+            /**
+             * Format: int32
+             * @description How many people may accept it; 1 if absent, 1,000 at most.
+             */
+            uses_max?: number | null;
+        };
+        /** @description A new invitation. */
+        InviteCreated: {
+            /** @description The invitation. */
+            invite: components["schemas"]["Invite"];
+            /** @description The link to hand over. */
+            link: string;
+            /** @description Its token; the server keeps only the hash. */
+            token: string;
+        };
+        /** @description What somebody who holds an invitation may know. */
+        InviteInfo: {
+            /**
+             * Format: int64
+             * @description When it ends, in Unix milliseconds.
+             */
+            expires_ms: number;
+            /** @description The name of whoever made it. */
+            invited_by: string;
+            /** @description The organisation's name. */
+            organisation: string;
+            /** @description The role of whoever accepts it. */
+            role: components["schemas"]["Role"];
+        };
+        /** @description An invitation's token. */
+        InviteToken: {
+            /** @description The token of the link. */
+            token: string;
+        };
+        /** @description A whole list. */
+        List_Session: {
+            /** @description The items. */
+            items: {
+                /** @description The address it signed in from. */
+                address: string;
+                /**
+                 * Format: int64
+                 * @description When it signed in, in Unix milliseconds.
+                 */
+                created_ms: number;
+                /** @description It is the session that asked. */
+                current: boolean;
+                /** @description What the device calls itself. */
+                device: string;
+                /**
+                 * Format: int64
+                 * @description When it ends, in Unix milliseconds.
+                 */
+                expires_ms: number;
+                /** @description The session's id. */
+                id: string;
+                /** @description Whose it is. */
+                user_id: string;
+            }[];
+        };
+        /** @description A sign-in. */
+        Login: {
+            /** @description What the device calls itself. */
+            device?: string | null;
+            /** @description The password. */
+            password: string;
+            /** @description The sign-in name. */
+            username: string;
+        };
+        /** @description Oneself. */
+        Me: {
+            /** @description The log position that this answer is at least at. */
+            pos: string;
+            /** @description The session that asks. */
+            session: components["schemas"]["Session"];
+            /** @description The organisation's settings. */
+            settings: components["schemas"]["Settings"];
+            /** @description The user. */
+            user: components["schemas"]["User"];
+        };
+        /** @description What one may change of oneself. */
+        MeUpdate: {
+            /** @description The name others see. */
+            display_name?: string | null;
+            /** @description `en`, `zh-CN` or empty for the organisation's. */
+            locale?: string | null;
+        };
+        /** @description A member of a channel, as others see it. */
+        Member: {
+            /**
+             * Format: int64
+             * @description When it joined, in Unix milliseconds.
+             */
+            joined_ms: number;
+            /** @description What it may do here. */
+            role: components["schemas"]["MemberRole"];
+            /** @description Who. */
+            user_id: string;
+        };
+        /** @description A member's role. */
+        MemberBody: {
+            role?: null | components["schemas"]["MemberRole"];
+        };
+        /**
+         * @description What a person may do in one channel.
+         * @enum {string}
+         */
+        MemberRole: "member" | "manager";
+        /** @description One's own side of a membership. */
+        MembershipBody: {
+            /** @description When the channel may notify. */
+            notify: components["schemas"]["NotifyLevel"];
+        };
+        /** @description One message. */
+        Message: {
+            /** @description Markdown; empty once deleted. */
+            body: string;
+            /** @description Where it is. */
+            channel_id: string;
+            /** @description The sender's own id for it, a UUID. */
+            client_id: string;
+            /**
+             * Format: int64
+             * @description When it was sent, in Unix milliseconds.
+             */
+            created_ms: number;
+            /**
+             * Format: int64
+             * @description When it was deleted, in Unix milliseconds.
+             */
+            deleted_ms?: number | null;
+            /**
+             * Format: int64
+             * @description When it was last edited, in Unix milliseconds.
+             */
+            edited_ms?: number | null;
+            /** @description The message's id. */
+            id: string;
+            /** @description Who wrote it. */
+            sender_id: string;
+            /**
+             * Format: int64
+             * @description Its place there, from 1, without gaps.
+             */
+            seq: number;
+            /**
+             * Format: int32
+             * @description For `If-Match`; 1 when it was never changed.
+             */
+            version: number;
+        };
+        /** @description A message to be sent. */
+        MessageCreate: {
+            /** @description Markdown. */
+            body: string;
+            /** @description A UUID of one's own making: a resend with the same one returns the first message. */
+            client_id: string;
+        };
+        /** @description Some messages of a channel, in the order of `seq`. */
+        MessagePage: {
+            /** @description There are newer ones. */
+            has_after: boolean;
+            /** @description There are older ones. */
+            has_before: boolean;
+            /** @description The messages. */
+            items: components["schemas"]["Message"][];
+            /**
+             * Format: int64
+             * @description The newest message's `seq` in the channel.
+             */
+            last_seq: number;
+            /** @description The log position that this answer is at least at. */
+            pos: string;
+        };
+        /** @description A new text. */
+        MessageUpdate: {
+            /** @description Markdown. */
+            body: string;
+        };
+        /** @description What a node is. */
+        NodeInfo: {
+            /** @description Active nodes take writes. */
+            role: components["schemas"]["NodeRole"];
+        };
+        /**
+         * @description What a node is to its clients.
+         * @enum {string}
+         */
+        NodeRole: "active" | "standby";
+        /** @description The state of the node. */
         NodeStatus: {
-            version: string;
-            role: string;
-            /** Format: int64 */
-            epoch: number;
-            /** Format: int64 */
-            uptime_seconds: number;
-            applied_index: string;
-            durable_index: string;
-            checkpoint_index: string;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The last applied log index.
+             */
+            applied_index: number;
+            certificate?: null | components["schemas"]["CertificateInfo"];
+            /**
+             * Format: double
+             * @description How long ago that was, in seconds.
+             */
             checkpoint_age_seconds: number;
-            /** Format: int64 */
-            queue_depth: number;
-            /** Format: int64 */
-            sessions: number;
-            /** Format: int64 */
-            users_online: number;
-            /** Format: int64 */
+            /**
+             * Format: int64
+             * @description The log index of the last checkpoint.
+             */
+            checkpoint_index: number;
+            /** @description The data disk. */
+            disk: components["schemas"]["DiskState"];
+            /**
+             * Format: int64
+             * @description The last durable log index.
+             */
+            durable_index: number;
+            /**
+             * Format: int64
+             * @description The epoch's number.
+             */
+            epoch: number;
+            /**
+             * Format: int64
+             * @description Bytes of the log on disk.
+             */
             log_bytes: number;
-            /** Format: int64 */
-            state_bytes: number;
-            disk: components["schemas"]["DiskStatus"];
-            certificate: null | components["schemas"]["CertificateInfo"];
+            /** @description What an operator should know. */
             notices: string[];
+            /** @description Commands waiting for the log. */
+            queue_depth: number;
+            /** @description What the node is to its clients. */
+            role: components["schemas"]["NodeRole"];
+            /** @description Open connections. */
+            sessions: number;
+            /**
+             * Format: int64
+             * @description Bytes of the applied state on disk.
+             */
+            state_bytes: number;
+            /**
+             * Format: int64
+             * @description How long the process has run, in seconds.
+             */
+            uptime_seconds: number;
+            /** @description Users with an open connection. */
+            users_online: number;
+            /** @description The program's version. */
+            version: string;
+        };
+        /**
+         * @description When a channel may notify its member.
+         * @enum {string}
+         */
+        NotifyLevel: "all" | "mentions" | "muted";
+        /** @description One's own conversations. */
+        OwnChannels: {
+            /** @description The conversations with one's own membership. */
+            items: components["schemas"]["ChannelEntry"][];
+            /** @description The log position that this answer is at least at. */
+            pos: string;
+        };
+        /** @description One's own membership. */
+        OwnMember: {
+            /**
+             * Format: int64
+             * @description When one joined, in Unix milliseconds.
+             */
+            joined_ms: number;
+            /** @description When the channel may notify. */
+            notify: components["schemas"]["NotifyLevel"];
+            /**
+             * Format: int64
+             * @description The newest sequence number read; unread is `last_seq - read_seq`.
+             */
+            read_seq: number;
+            /** @description What one may do here. */
+            role: components["schemas"]["MemberRole"];
+        };
+        /** @description One page of a list. */
+        Page_Audit: {
+            /** @description The items. */
+            items: {
+                /** @description What was done, for example `user.create`. */
+                action: string;
+                /** @description Who; null for the operator at the machine itself. */
+                actor_id?: string | null;
+                /** @description From which address; `local` for the operator at the machine. */
+                address: string;
+                /** @description The record after; null when there is none. */
+                after?: Record<string, never> | null;
+                /**
+                 * Format: int64
+                 * @description When, in Unix milliseconds.
+                 */
+                at_ms: number;
+                /** @description The record before; null when there was none. */
+                before?: Record<string, never> | null;
+                /**
+                 * Format: int64
+                 * @description The log index of the act: `holdfast log dump --from` shows the record, `log verify` proves it.
+                 */
+                index: number;
+                /** @description From which session; null when there was none. */
+                session_id?: string | null;
+                /** @description The id of what it was done to. */
+                target_id: string;
+                /** @description To what: `user`, `channel`, `invite`, `session`, `settings`, `message`. */
+                target_kind: string;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Channel: {
+            /** @description The items. */
+            items: {
+                /** @description Read-only and out of the way. */
+                archived: boolean;
+                /**
+                 * Format: int64
+                 * @description When it was made, in Unix milliseconds.
+                 */
+                created_ms: number;
+                /** @description Who made it. */
+                creator_id: string;
+                /** @description The two people of a direct channel; empty otherwise. */
+                direct_user_ids: string[];
+                /** @description The channel's id. */
+                id: string;
+                /** @description What kind it is. */
+                kind: components["schemas"]["ChannelKind"];
+                /**
+                 * Format: int64
+                 * @description When it was sent, in Unix milliseconds; 0 when there is none.
+                 */
+                last_ms: number;
+                /**
+                 * Format: int64
+                 * @description The newest message's sequence number, 0 when there is none.
+                 */
+                last_seq: number;
+                /**
+                 * Format: int32
+                 * @description How many members there are.
+                 */
+                member_count: number;
+                /** @description Its name; empty for a direct channel. */
+                name: string;
+                /** @description What it is about. */
+                topic: string;
+                /**
+                 * Format: int64
+                 * @description For `If-Match`.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Invite: {
+            /** @description The items. */
+            items: {
+                /** @description Channels that whoever accepts it joins. */
+                channel_ids: string[];
+                /**
+                 * Format: int64
+                 * @description When it was made, in Unix milliseconds.
+                 */
+                created_ms: number;
+                /** @description Who made it. */
+                creator_id: string;
+                /**
+                 * Format: int64
+                 * @description When it ends, in Unix milliseconds.
+                 */
+                expires_ms: number;
+                /** @description The invitation's id. */
+                id: string;
+                /** @description Nobody may accept it any more. */
+                revoked: boolean;
+                /** @description The role of whoever accepts it. */
+                role: components["schemas"]["Role"];
+                /**
+                 * Format: int32
+                 * @description How many people have.
+                 */
+                uses: number;
+                /**
+                 * Format: int32
+                 * @description How many people may accept it.
+                 */
+                uses_max: number;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Member: {
+            /** @description The items. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description When it joined, in Unix milliseconds.
+                 */
+                joined_ms: number;
+                /** @description What it may do here. */
+                role: components["schemas"]["MemberRole"];
+                /** @description Who. */
+                user_id: string;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_User: {
+            /** @description The items. */
+            items: {
+                /**
+                 * Format: int64
+                 * @description When it was made, in Unix milliseconds.
+                 */
+                created_ms: number;
+                /** @description May not sign in. */
+                disabled: boolean;
+                /** @description The name others see. */
+                display_name: string;
+                /** @description The user's id. */
+                id: string;
+                /** @description A BCP 47 tag, or empty for the organisation's. */
+                locale: string;
+                /** @description The password was set by somebody else and must be changed. */
+                must_change_password: boolean;
+                /** @description What the user may do. */
+                role: components["schemas"]["Role"];
+                /** @description The sign-in name: lower case, unique. */
+                username: string;
+                /**
+                 * Format: int64
+                 * @description For `If-Match`.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description A password chosen by an admin. */
+        PasswordBody: {
+            /** @description The password; the user must change it. */
+            password: string;
+        };
+        /** @description A change of one's own password. */
+        PasswordChange: {
+            /** @description The password as it is. */
+            current_password: string;
+            /** @description The password as it shall be. */
+            new_password: string;
+        };
+        /** @description Who is online. */
+        Presence: {
+            /** @description The users with at least one open connection. */
+            online: string[];
+        };
+        /** @description A problem as clients see it (`application/problem+json`). */
+        Problem: {
+            /** @description The stable code. */
+            code: string;
+            /** @description With `stale_version`: the record as it is now. */
+            current?: Record<string, never> | null;
+            /** @description What was wrong this time. */
+            detail: string;
+            /** @description The field that is at fault, where it is one. */
+            field?: string | null;
+            /** @description What an operator can do about it. */
+            hint?: string | null;
+            /** @description The request, as the server's log names it. */
+            request_id?: string | null;
+            /**
+             * Format: int64
+             * @description After how many seconds trying again makes sense.
+             */
+            retry_after_seconds?: number | null;
+            /**
+             * Format: int32
+             * @description The HTTP status.
+             */
+            status: number;
+            /** @description One short English sentence; clients translate the code instead. */
+            title: string;
+            /** @description Always `about:blank`: the code says which problem it is. */
+            type: string;
+        };
+        /** @description How far one has read. */
+        ReadBody: {
+            /**
+             * Format: int64
+             * @description The newest `seq` read.
+             */
+            seq: number;
+        };
+        /**
+         * @description What a person may do in the whole organisation.
+         * @enum {string}
+         */
+        Role: "guest" | "bot" | "member" | "auditor" | "admin" | "owner";
+        /** @description What anybody may know of the server. */
+        ServerInfo: {
+            /** @description The addresses of this cluster's nodes. */
+            addresses: string[];
+            /** @description The fingerprint (SHA-256) of the server's own CA; null when the certificate comes from elsewhere. */
+            ca_fingerprint?: string | null;
+            /** @description The language of people who chose none. */
+            default_locale: string;
+            /** @description The most bytes of a message. */
+            message_bytes_max: number;
+            /** @description The fewest characters of a password. */
+            min_password_chars: number;
+            /** @description Always `holdfast`. */
+            name: string;
+            /** @description What this node is. */
+            node: components["schemas"]["NodeInfo"];
+            /** @description The organisation's name; empty before the set-up. */
+            organisation: string;
+            /** @description The server is set up. */
+            set_up: boolean;
+            /** @description The set-up link is locked after too many wrong tries. */
+            setup_locked: boolean;
+            /** @description The program's version. */
+            version: string;
+        };
+        /** @description One signed-in device. */
+        Session: {
+            /** @description The address it signed in from. */
+            address: string;
+            /**
+             * Format: int64
+             * @description When it signed in, in Unix milliseconds.
+             */
+            created_ms: number;
+            /** @description It is the session that asked. */
+            current: boolean;
+            /** @description What the device calls itself. */
+            device: string;
+            /**
+             * Format: int64
+             * @description When it ends, in Unix milliseconds.
+             */
+            expires_ms: number;
+            /** @description The session's id. */
+            id: string;
+            /** @description Whose it is. */
+            user_id: string;
+        };
+        /** @description A set-up. */
+        SetUpBody: {
+            /** @description The name others see. */
+            display_name: string;
+            /** @description `en` or `zh-CN`: the organisation's language and the owner's. */
+            locale: string;
+            /** @description The organisation's name. */
+            organisation: string;
+            /** @description The owner's password. */
+            password: string;
+            /** @description An IANA time zone. */
+            time_zone: string;
+            /** @description The token of the printed link. */
+            token: string;
+            /** @description The owner's sign-in name. */
+            username: string;
+        };
+        /** @description The settings that every node agrees on. */
+        Settings: {
+            /** @description The language of people who chose none. */
+            default_locale: string;
+            /**
+             * Format: int64
+             * @description How long an author may edit a message, in seconds; 0: for ever.
+             */
+            edit_window_seconds: number;
+            /** @description The organisation's name. */
+            organisation: string;
+            /**
+             * Format: int32
+             * @description How long a session lives, in days.
+             */
+            session_days: number;
+            /** @description The IANA time zone of schedules and reports. */
+            time_zone: string;
+            /**
+             * Format: int64
+             * @description For `If-Match`.
+             */
+            version: number;
+        };
+        /** @description What may be changed of the settings. */
+        SettingsUpdate: {
+            /** @description The language of people who chose none: `en` or `zh-CN`. */
+            default_locale?: string | null;
+            /**
+             * Format: int64
+             * @description How long an author may edit a message, in seconds; 0: for ever.
+             */
+            edit_window_seconds?: number | null;
+            /** @description The organisation's name. */
+            organisation?: string | null;
+            /**
+             * Format: int32
+             * @description How long a session lives, 1 to 3,650 days.
+             */
+            session_days?: number | null;
+            /** @description An IANA time zone. */
+            time_zone?: string | null;
+        };
+        /** @description Somebody just signed in. */
+        SignedIn: {
+            /** @description The new session. */
+            session: components["schemas"]["Session"];
+            /** @description The bearer token; the server keeps only its hash. */
+            token: string;
+            /** @description Who signed in. */
+            user: components["schemas"]["User"];
+        };
+        /** @description A set-up token to be checked. */
+        TokenBody: {
+            /** @description The token of the printed link. */
+            token: string;
+        };
+        /** @description A person or a bot. */
+        User: {
+            /**
+             * Format: int64
+             * @description When it was made, in Unix milliseconds.
+             */
+            created_ms: number;
+            /** @description May not sign in. */
+            disabled: boolean;
+            /** @description The name others see. */
+            display_name: string;
+            /** @description The user's id. */
+            id: string;
+            /** @description A BCP 47 tag, or empty for the organisation's. */
+            locale: string;
+            /** @description The password was set by somebody else and must be changed. */
+            must_change_password: boolean;
+            /** @description What the user may do. */
+            role: components["schemas"]["Role"];
+            /** @description The sign-in name: lower case, unique. */
+            username: string;
+            /**
+             * Format: int64
+             * @description For `If-Match`.
+             */
+            version: number;
+        };
+        /** @description A user to be made. */
+        UserCreate: {
+            /** @description The name others see. */
+            display_name: string;
+            /** @description `en`, `zh-CN` or empty for the organisation's. */
+            locale?: string | null;
+            /** @description The first password; the user must change it. */
+            password: string;
+            /** @description What the user may do. */
+            role: components["schemas"]["Role"];
+            /** @description The sign-in name. */
+            username: string;
+        };
+        /** @description What an admin may change of a user. */
+        UserUpdate: {
+            /** @description May not sign in; all devices are signed out. */
+            disabled?: boolean | null;
+            /** @description The name others see. */
+            display_name?: string | null;
+            /** @description `en`, `zh-CN` or empty for the organisation's. */
+            locale?: string | null;
+            role?: null | components["schemas"]["Role"];
         };
     };
     responses: never;
@@ -934,1417 +1514,6 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    get_server: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ServerInfo"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_setup: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["SetupRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SignedIn"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_setup_check: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["TokenRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_login: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["LoginRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SignedIn"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_logout: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_me: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Me"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_me: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["UpdateMeRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["User"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_me_password: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ChangePasswordRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_me_sessions: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SessionList"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_me_sessions_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_users: {
-        parameters: {
-            query?: {
-                query?: string;
-                cursor?: string;
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["UserPage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_users: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CreateUserRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["User"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_users_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["User"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_users_id_: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["UpdateUserRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["User"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_users_id_password: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ResetPasswordRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_users_id_sessions: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SessionList"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_users_id_sessions_session_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-                session: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_invites: {
-        parameters: {
-            query?: {
-                cursor?: string;
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["InvitePage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_invites: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CreateInviteRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["CreatedInvite"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_invites_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_invites_check: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["TokenRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["InviteInfo"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_invites_accept: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["AcceptInviteRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["SignedIn"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelList"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_channels: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["CreateChannelRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelEntry"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels_browse: {
-        parameters: {
-            query?: {
-                query?: string;
-                cursor?: string;
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelPage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_channels_direct: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["DirectRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelEntry"];
-                };
-            };
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelEntry"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["ChannelView"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_channels_id_: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["UpdateChannelRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Channel"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels_id_members: {
-        parameters: {
-            query?: {
-                cursor?: string;
-                limit?: number;
-            };
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["MemberPage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    put_channels_id_members_user_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-                user_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["PutMemberRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Member"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_channels_id_members_user_id_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-                user_id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_channels_id_membership: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["UpdateMembershipRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["OwnMember"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels_id_messages: {
-        parameters: {
-            query?: {
-                before?: number;
-                after?: number;
-                around?: number;
-                limit?: number;
-            };
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["MessagePage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_channels_id_messages: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["SendRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Message"];
-                };
-            };
-            /** @description ok */
-            201: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Message"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_channels_id_messages_seq_: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-                seq: number;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Message"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    delete_channels_id_messages_seq_: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path: {
-                id: string;
-                seq: number;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Message"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_channels_id_messages_seq_: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path: {
-                id: string;
-                seq: number;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["EditRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Message"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_channels_id_read: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["ReadRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            202: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    post_channels_id_typing: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path: {
-                id: string;
-            };
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            204: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content?: never;
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_presence: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Presence"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_settings: {
-        parameters: {
-            query?: never;
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Settings"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    patch_settings: {
-        parameters: {
-            query?: never;
-            header: {
-                "If-Match": string;
-            };
-            path?: never;
-            cookie?: never;
-        };
-        requestBody: {
-            content: {
-                "application/json": components["schemas"]["UpdateSettingsRequest"];
-            };
-        };
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["Settings"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
-    get_audit: {
-        parameters: {
-            query?: {
-                actor?: string;
-                action?: string;
-                target_kind?: string;
-                target?: string;
-                from_ms?: number;
-                to_ms?: number;
-                cursor?: string;
-                limit?: number;
-            };
-            header?: never;
-            path?: never;
-            cookie?: never;
-        };
-        requestBody?: never;
-        responses: {
-            /** @description ok */
-            200: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/json": components["schemas"]["AuditPage"];
-                };
-            };
-            /** @description problem */
-            default: {
-                headers: {
-                    [name: string]: unknown;
-                };
-                content: {
-                    "application/problem+json": components["schemas"]["Problem"];
-                };
-            };
-        };
-    };
     get_admin_certificate: {
         parameters: {
             query?: never;
@@ -2354,7 +1523,6 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2363,13 +1531,12 @@ export interface operations {
                     "application/json": components["schemas"]["CertificateInfo"];
                 };
             };
-            /** @description problem */
-            default: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2383,11 +1550,10 @@ export interface operations {
         };
         requestBody: {
             content: {
-                "application/json": components["schemas"]["PutCertificateRequest"];
+                "application/json": components["schemas"]["CertificateBody"];
             };
         };
         responses: {
-            /** @description ok */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2396,13 +1562,12 @@ export interface operations {
                     "application/json": components["schemas"]["CertificateInfo"];
                 };
             };
-            /** @description problem */
-            default: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
@@ -2416,7 +1581,6 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description ok */
             200: {
                 headers: {
                     [name: string]: unknown;
@@ -2425,13 +1589,1385 @@ export interface operations {
                     "application/json": components["schemas"]["NodeStatus"];
                 };
             };
-            /** @description problem */
-            default: {
+            "4XX": {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/problem+json": components["schemas"]["Problem"];
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_audit: {
+        parameters: {
+            query?: {
+                /** @description Only acts of this user; 0: the operator at the machine. */
+                actor?: string;
+                /** @description Only this act, for example `user.create`; with a dot at the end, all acts that begin so. */
+                action?: string;
+                /** @description Only acts on this kind of record. */
+                target_kind?: string;
+                /** @description Only acts on the record with this id. */
+                target?: string;
+                /** @description Only acts at or after this time, in Unix milliseconds. */
+                from_ms?: number;
+                /** @description Only acts before this time, in Unix milliseconds. */
+                to_ms?: number;
+                /** @description How many, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Audit"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnChannels"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_channels: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelCreate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelEntry"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels_browse: {
+        parameters: {
+            query?: {
+                /** @description Part of a name. */
+                query?: string;
+                /** @description How many, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Channel"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_channels_direct: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["DirectBody"];
+            };
+        };
+        responses: {
+            /** @description It was there already. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelEntry"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelEntry"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels_channel_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelEntry"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_channels_channel_id: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Channel"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels_channel_id_members: {
+        parameters: {
+            query?: {
+                /** @description How many items, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Member"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_channels_channel_id_members_user_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MemberBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Member"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_channels_channel_id_members_user_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_channels_channel_id_membership: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MembershipBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnMember"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels_channel_id_messages: {
+        parameters: {
+            query?: {
+                /** @description Only messages with a lower `seq`. */
+                before?: number;
+                /** @description Only messages with a higher `seq`. */
+                after?: number;
+                /** @description The message with this `seq` in the middle. */
+                around?: number;
+                /** @description How many, 1 to 200; 50 if absent. */
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MessagePage"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_channels_channel_id_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessageCreate"];
+            };
+        };
+        responses: {
+            /** @description It was there already. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_channels_channel_id_messages_seq: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_channels_channel_id_messages_seq: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path: {
+                channel_id: string;
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_channels_channel_id_messages_seq: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path: {
+                channel_id: string;
+                seq: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessageUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Message"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_channels_channel_id_read: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReadBody"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_channels_channel_id_typing: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_invites: {
+        parameters: {
+            query?: {
+                /** @description How many items, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Invite"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_invites: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InviteCreate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InviteCreated"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_invites_accept: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InviteAccept"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedIn"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_invites_check: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InviteToken"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InviteInfo"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_invites_invite_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                invite_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_login: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Login"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedIn"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_logout: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_me: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MeUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_me_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordChange"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_me_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Session"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_me_sessions_session_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_presence: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Presence"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_server: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ServerInfo"];
+                };
+            };
+        };
+    };
+    get_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Settings"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_settings: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SettingsUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Settings"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetUpBody"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedIn"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup_check: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenBody"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_tls_ca_pem: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-pem-file": string;
+                };
+            };
+            /** @description The certificate comes from elsewhere. */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_users: {
+        parameters: {
+            query?: {
+                /** @description Part of a sign-in name or a display name. */
+                query?: string;
+                /** @description How many, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_User"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_users: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserCreate"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_users_user_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_users_user_id: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["UserUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["User"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_users_user_id_password: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PasswordBody"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_users_user_id_sessions: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["List_Session"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_users_user_id_sessions_session_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+                session_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
                 };
             };
         };
