@@ -151,3 +151,21 @@ impl From<super::view::ViewError> for RuleError {
         Self::View(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_stable_words_and_stand_for_one_reason_each() {
+        let codes: BTreeSet<&str> = RefusalCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(codes.len(), RefusalCode::ALL.len());
+        for code in RefusalCode::ALL {
+            assert!(code.as_str().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{code:?}");
+            assert!((400..500).contains(&code.status()), "{code:?} is an answer, not a failure");
+            assert!(code.title().ends_with('.'), "{code:?} has a sentence");
+        }
+    }
+}

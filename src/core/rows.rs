@@ -558,3 +558,37 @@ impl Value {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::ids::{ChannelId, UserId};
+
+    #[test]
+    fn rows_that_cannot_be_read_say_why() {
+        assert_eq!(User::decode_row(&[]), Err(RowError::Empty));
+        assert_eq!(User::decode_row(&[2, 8, 1]), Err(RowError::TooNew { found: 2, known: 1 }));
+        assert_eq!(User::decode_row(&[0]), Err(RowError::TooNew { found: 0, known: 1 }));
+        assert!(matches!(User::decode_row(&[1, 0xff]), Err(RowError::Malformed(_))));
+        assert_eq!(User::decode_row(&[1]), Ok(User::default()));
+    }
+
+    #[test]
+    fn a_role_of_a_later_version_counts_as_the_least() {
+        let user = User { role: 99, ..User::default() };
+        assert_eq!(User::decode_row(&user.encode_row()).unwrap().role(), Role::Guest);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            for key in [Key::Settings, Key::User(UserId(1)), Key::Message(ChannelId(1), 1), Key::Sent(UserId(1), 1)] {
+                if let Ok(value) = Value::decode(&key, &bytes) {
+                    prop_assert_eq!(Value::decode(&key, &value.encode()).unwrap(), value);
+                }
+            }
+        }
+    }
+}

@@ -252,3 +252,88 @@ fn row_lanes(key: &Key, value: &[u8]) -> [u64; 4] {
     hasher.update(value);
     StateHash::from_bytes(*hasher.finalize().as_bytes()).0
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::core::ids::{ChannelId, UserId};
+    use crate::core::rows::{ChannelHead, Membership};
+
+    /// One row: what is there before the entry.
+    struct One(Key, Value);
+
+    impl View for One {
+        fn get(&self, key: &Key) -> Result<Option<Value>, ViewError> {
+            Ok((*key == self.0).then(|| self.1.clone()))
+        }
+
+        fn scan(
+            &self,
+            range: std::ops::RangeInclusive<Key>,
+            _: Direction,
+            limit: usize,
+        ) -> Result<Vec<(Key, Value)>, ViewError> {
+            let found = range.contains(&self.0) && limit > 0;
+            Ok(if found { vec![(self.0, self.1.clone())] } else { Vec::new() })
+        }
+    }
+
+    const KEY: Key = Key::ChannelHead(ChannelId(1));
+
+    fn head(last_seq: u64) -> ChannelHead {
+        ChannelHead { last_seq, ..ChannelHead::default() }
+    }
+
+    #[test]
+    fn a_row_changed_twice_is_one_write_from_first_to_last() {
+        let view = One(KEY, head(1).into());
+        let mut changes = Changes::new(&view);
+        changes.put(KEY, head(2)).unwrap();
+        assert_eq!(changes.row::<ChannelHead>(KEY).unwrap().unwrap().last_seq, 2, "reads see the changes");
+        changes.delete(KEY).unwrap();
+        assert_eq!(changes.row::<ChannelHead>(KEY).unwrap(), None);
+        changes.put(KEY, head(3)).unwrap();
+        assert_eq!(changes.scan(KEY..=KEY, Direction::Up, 1).unwrap()[0].1, head(1).into(), "scans do not");
+        let write = Write { key: KEY, before: Some(head(1).into()), after: Some(head(3).into()) };
+        assert_eq!(changes.into_writes(), [write]);
+    }
+
+    #[test]
+    fn what_is_made_and_removed_in_one_entry_leaves_the_hash_alone() {
+        let view = One(KEY, head(1).into());
+        let mut changes = Changes::new(&view);
+        let other = Key::ChannelHead(ChannelId(2));
+        changes.put(other, head(9)).unwrap();
+        changes.delete(other).unwrap();
+        let mut hash = StateHash::default();
+        changes.into_writes().iter().for_each(|write| hash.follow(write));
+        assert_eq!(hash, StateHash::default());
+    }
+
+    #[test]
+    fn a_row_of_another_kind_is_an_error_not_a_guess() {
+        let view = One(KEY, Membership::default().into());
+        assert!(view.row::<ChannelHead>(KEY).is_err());
+        assert!(view.rows::<ChannelHead>(KEY..=KEY, Direction::Up, 1).is_err());
+        assert!(view.row::<Membership>(KEY).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn the_hash_depends_on_the_rows_alone(rows in prop::collection::vec((any::<u8>(), any::<u64>()), 0..20)) {
+            let key = |user: u8| Key::Member(ChannelId(1), UserId(user.into()));
+            let add = |hash: &mut StateHash, row: &(u8, u64)| hash.add(&key(row.0), &row.1.to_le_bytes());
+            let (mut up, mut down, mut half) = (StateHash::default(), StateHash::default(), StateHash::default());
+            rows.iter().for_each(|row| add(&mut up, row));
+            rows.iter().rev().for_each(|row| add(&mut down, row));
+            prop_assert_eq!(up, down);
+            rows.iter().take(rows.len() / 2).for_each(|row| add(&mut half, row));
+            prop_assert_eq!(up.minus(half).plus(half), up);
+            prop_assert_eq!(StateHash::from_bytes(up.to_bytes()), up);
+            rows.iter().for_each(|row| up.subtract(&key(row.0), &row.1.to_le_bytes()));
+            prop_assert_eq!(up, StateHash::default());
+        }
+    }
+}

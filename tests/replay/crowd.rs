@@ -250,16 +250,17 @@ impl Crowd {
     fn invitation(&self, step: Step) -> Command {
         match step.what % 43 {
             25 | 26 => Command::CreateInvite(CreateInvite {
-                token_hash: sixteen(step.a.into()),
+                token_hash: sixteen(u64::from(step.a % 8)),
                 role: i32::from(step.b % 8) - 1,
-                channels: (0..step.c % 4).map(|at| pick(&self.channels, step.b.rotate_left(at.into()))).collect(),
-                expires_in_seconds: if step.c > 250 { u64::MAX } else { u64::from(step.c) * 100 },
-                uses_max: u32::from(step.c % 4),
+                // Often one of them twice.
+                channels: (0..step.c % 4).map(|at| pick(&self.channels, step.b.wrapping_add(at / 2))).collect(),
+                expires_in_seconds: if step.c > 128 { u64::MAX } else { u64::from(step.c) * 1_000 },
+                uses_max: u32::from(step.c % 8),
             }),
             27 => Command::RevokeInvite(RevokeInvite { invite: pick(&self.invites, step.a) }),
             _ => {
                 let user = (step.b > 8).then(|| new_user(format!("u{}", step.c % 64), 5));
-                Command::AcceptInvite(AcceptInvite { token_hash: sixteen(step.a.into()), user })
+                Command::AcceptInvite(AcceptInvite { token_hash: sixteen(u64::from(step.a % 8)), user })
             }
         }
     }

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use holdfast::core::chat::Reply;
 use holdfast::core::command::{Actor, Command, Envelope};
 use holdfast::core::entry::EntryKind;
-use holdfast::core::ids::{ChannelId, UserId};
+use holdfast::core::ids::{ChannelId, InviteId, UserId};
 use holdfast::core::keys::{Key, name_hash};
 use holdfast::core::machine::{self, Applied, Machine};
 use holdfast::core::refusal::{RefusalCode, RuleError};
-use holdfast::core::rows::{self, ChannelKind, Role, TypedRow, Value};
+use holdfast::core::rows::{self, ChannelKind, MemberRole, Role, TypedRow, Value};
 use holdfast::core::view::{StateHash, View as _, ViewExt as _};
 use holdfast::limits;
 use proptest::prelude::*;
@@ -68,6 +68,8 @@ impl Watched {
             let authority = Authority { view: &before, actor: &actor, command };
             authority.over_users(&write.key, (write.before.as_ref(), write.after.as_ref()));
             authority.over_channels(&write.key, write.after.as_ref());
+            authority.over_messages(&write.key, write.before.as_ref());
+            authority.over_joining(&write.key, write.before.as_ref());
         }
     }
 
@@ -177,10 +179,59 @@ impl Authority<'_> {
         let old = before.as_ref().map_or(Role::Guest, |row| row.role());
         match self.command {
             Command::SetUp(_) => assert!(before.is_none() && after.role() == Role::Owner),
-            Command::AcceptInvite(_) => assert!(before.is_none()),
+            Command::AcceptInvite(_) => {
+                let maker = self.inviting(|row| assert_eq!(row.role(), after.role()));
+                assert!(before.is_none() && maker >= Some(Role::Admin), "an invitation outlived its maker's rights");
+                assert!(after.role() < Role::Admin || maker == Some(Role::Owner));
+            }
             _ if id.0 == self.actor.user => assert!(after.role() <= old, "{:?} raised itself", self.actor),
             _ if old.max(after.role()) >= Role::Admin => assert_eq!(self.role(), Some(Role::Owner)),
             _ => assert!(self.role() >= Some(Role::Admin)),
+        }
+    }
+
+    /// The present role of whoever made the invitation that is accepted; `None` when that account is disabled.
+    fn inviting(&self, look: impl Fn(&rows::Invite)) -> Option<Role> {
+        let Command::AcceptInvite(command) = self.command else { return None };
+        let token = Key::InviteToken(command.token_hash.as_ref().try_into().unwrap());
+        let reference = self.view.row::<rows::Reference>(token).unwrap().unwrap();
+        let row = self.view.row::<rows::Invite>(Key::Invite(InviteId(reference.id))).unwrap().unwrap();
+        look(&row);
+        if row.creator == 0 {
+            return Some(Role::Owner); // the operator
+        }
+        user(self.view, row.creator).filter(|maker| !maker.disabled).map(|maker| maker.role())
+    }
+
+    /// Others' messages: taken away by managers, and by admins where the channel is no secret; never edited.
+    fn over_messages(&self, key: &Key, before: Option<&Value>) {
+        let (Key::Message(id, _), Some(Value::Message(message))) = (key, before) else { return };
+        if message.sender == self.actor.user {
+            return;
+        }
+        let channel = self.view.row::<rows::Channel>(Key::Channel(*id)).unwrap().unwrap();
+        let member = self.view.row::<rows::Member>(Key::Member(*id, UserId(self.actor.user))).unwrap().unwrap();
+        let public = matches!(channel.kind(), ChannelKind::Public | ChannelKind::Announcement);
+        let may = member.role() == MemberRole::Manager || (public && self.role() >= Some(Role::Admin));
+        assert!(may && matches!(self.command, Command::DeleteMessage(_)), "{:?} changed another's message", self.actor);
+    }
+
+    /// Others are added from inside, or by admins where the channel is no secret; guests add whom they know.
+    fn over_joining(&self, key: &Key, before: Option<&Value>) {
+        let (Key::Member(id, added), None) = (key, before) else { return };
+        let inside = |user: u64| self.view.get(&Key::Member(*id, UserId(user))).unwrap().is_some();
+        let row = self.view.row::<rows::Channel>(Key::Channel(*id)).unwrap();
+        let private = row.is_some_and(|row| row.kind() == ChannelKind::Private);
+        match self.command {
+            Command::AcceptInvite(_) => {
+                self.inviting(|row| {
+                    assert!(!private || inside(row.creator), "an invitation led into a channel unasked")
+                });
+            }
+            Command::PutMember(_) if added.0 != self.actor.user => {
+                assert!(inside(self.actor.user) || self.role() >= Some(Role::Admin), "somebody was added from outside");
+            }
+            _ => {}
         }
     }
 
@@ -263,6 +314,7 @@ impl State {
     fn check(&self, node: &Node) {
         let owner = |user: &rows::User| user.role() == Role::Owner && !user.disabled;
         assert!(self.users.values().any(owner), "there is no owner who may sign in");
+        assert!(self.users.values().all(|user| Role::try_from(user.role).is_ok()), "a role that nobody knows");
         let sides: BTreeSet<(u64, u64)> = self.memberships.keys().copied().collect();
         assert_eq!(self.members, sides, "both sides of every membership");
         for (id, channel) in &self.channels {
@@ -359,7 +411,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_rules_hold_whatever_people_do(steps in steps(160)) {
+    fn the_rules_hold_whatever_people_do(steps in steps(240)) {
         let watched = Watched::default().run(&steps);
         State::of(&watched.node).check(&watched.node);
         let mut hash = StateHash::default();

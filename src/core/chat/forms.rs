@@ -35,8 +35,17 @@ pub fn username(text: &str) -> Result<String, FormError> {
 /// A line of text for people: trimmed, without control characters.
 fn line(text: &str, chars: std::ops::RangeInclusive<usize>) -> Option<String> {
     let text = text.trim();
-    let fits = chars.contains(&text.chars().count()) && !text.chars().any(is_unsafe);
+    let shown = text.is_empty() || text.chars().any(|c| !is_invisible(c));
+    let fits = chars.contains(&text.chars().count()) && !text.chars().any(is_unsafe) && shown;
     fits.then(|| text.to_owned())
+}
+
+/// Characters that show nothing. Some belong into names (joiners in emoji and in several scripts), but a name must not
+/// consist of them.
+fn is_invisible(c: char) -> bool {
+    let marks = matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}');
+    let fillers = matches!(c, '\u{115f}' | '\u{1160}' | '\u{2800}' | '\u{3164}' | '\u{feff}' | '\u{ffa0}');
+    c.is_whitespace() || marks || fillers || matches!(c, '\u{fe00}'..='\u{fe0f}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 /// Control characters, and the marks that reverse the direction of the text around them (names made to deceive).
@@ -127,6 +136,10 @@ mod tests {
         assert!(display_name("admin\u{202e}nimda").is_err());
         assert!(display_name("two\nlines").is_err());
         assert!(display_name("   ").is_err());
+        for nothing in ["\u{200b}", "\u{2800}\u{3164}", "\u{200d} \u{fe0f}", "\u{feff}"] {
+            assert!(display_name(nothing).is_err() && channel_name(nothing).is_err(), "{nothing:?} shows nothing");
+        }
+        assert!(display_name("👩\u{200d}💻").is_ok() && display_name("می\u{200c}خواهم").is_ok());
         assert_eq!(display_name(" 王 ").unwrap(), "王");
         assert!(topic("").is_ok());
         assert!(channel_name("").is_err());
