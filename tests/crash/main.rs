@@ -18,10 +18,10 @@
 mod check;
 mod client;
 mod havoc;
-
+mod log_damage;
 mod oracle;
 mod process;
 mod rebuild;
 mod rounds;
-
+mod signals;
 mod world;
