@@ -40,12 +40,7 @@ impl World {
         check_metrics(&mut http).await
     }
 
-    async fn check_channel(
-        &self,
-        http: &mut Http,
-        what: (usize, Extent),
-        users: &[String],
-    ) -> Result<(), BenchError> {
+    async fn check_channel(&self, http: &mut Http, what: (usize, Extent), users: &[String]) -> Result<(), BenchError> {
         let (channel, extent) = what;
         let (id, token, mut after) = {
             let oracle = self.oracle.borrow();

@@ -66,7 +66,8 @@ fn delete_state(state: &Path) -> String {
 
 fn fill_with_garbage(state: &Path, picker: &mut Picker) -> String {
     std::fs::create_dir_all(state).expect("state/ is made");
-    let mut names: Vec<PathBuf> = std::fs::read_dir(state).expect("state/ is listed").flatten().map(|i| i.path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(state).expect("state/ is listed").flatten().map(|i| i.path()).collect();
     names.retain(|path| path.is_file());
     for path in &names {
         std::fs::write(path, bytes(picker, 3_000)).expect("garbage is written");

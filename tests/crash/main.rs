@@ -15,8 +15,11 @@
 //! Must never use anything but the public interfaces to find out what the server holds, and never give it the benefit of
 //! the doubt. It writes into a data directory only while no server runs on it.
 
+#![expect(clippy::print_stdout, reason = "a failed run is only of use with its seed and what was done")]
+
 mod check;
 mod client;
+mod first_start;
 mod havoc;
 mod log_damage;
 mod oracle;

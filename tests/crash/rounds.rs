@@ -1,12 +1,14 @@
 //! Kill, damage, start, compare, work; again and again.
 
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use holdfast::bench::client::Endpoint;
 use holdfast::bench::text::Picker;
 use rustix::process::Signal;
 
 use crate::check::{Extent, check_output};
-use crate::havoc::{Havoc, wreak};
+use crate::havoc::wreak;
 use crate::oracle::Oracle;
 use crate::process::Server;
 use crate::rebuild;
@@ -55,6 +57,9 @@ impl End {
     }
 }
 
+/// A server and where it listens.
+type Running = (Server, Rc<Endpoint>);
+
 /// What the rounds did, for people.
 #[derive(Debug, Default)]
 struct Tally {
@@ -62,6 +67,8 @@ struct Tally {
     killed_at_work: usize,
     killed_while_stopping: usize,
     killed_in_checkpoint: usize,
+    /// Kills that left a checkpoint unfinished, wherever they fell.
+    checkpoints_cut: usize,
     stopped: usize,
     rebuilt: usize,
     ended_by_itself: usize,
@@ -69,6 +76,18 @@ struct Tally {
     resumed: u64,
     messages: usize,
     answers: usize,
+    starting: Duration,
+    comparing: Duration,
+    working: Duration,
+}
+
+impl Tally {
+    /// Everything that the rounds are meant to do was done.
+    fn assert_full(&self) {
+        let kills = [self.killed_at_start, self.killed_at_work, self.killed_while_stopping, self.killed_in_checkpoint];
+        let seen = [self.stopped, self.rebuilt, self.tails_cut, self.messages, self.answers];
+        assert!(kills.iter().chain(&seen).all(|count| *count > 0) && self.resumed > 0, "{self:?}");
+    }
 }
 
 struct Run {
@@ -76,6 +95,8 @@ struct Run {
     tally: Tally,
     /// How long starts take here: kills at start fall into that time.
     usual_start: Duration,
+    /// The state's files were changed in place, and it was not made anew since: damage may lie where nobody has read yet.
+    damaged: bool,
 }
 
 fn number_from(name: &str) -> Option<u64> {
@@ -90,14 +111,21 @@ fn rounds_of_kills_lose_nothing_and_double_nothing() {
     let rounds = number_from("HOLDFAST_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
     println!("HOLDFAST_CRASH_SEED={seed} HOLDFAST_CRASH_ROUNDS={rounds}");
     let started = Instant::now();
-    let mut run =
-        Run { picker: Picker::new(seed), tally: Tally::default(), usual_start: Duration::from_millis(200) };
+    let mut run = Run {
+        picker: Picker::new(seed),
+        tally: Tally::default(),
+        usual_start: Duration::from_millis(200),
+        damaged: false,
+    };
     let mut left = rounds;
     while left > 0 {
         let now = left.min(ROUNDS_OF_ONE_WORLD);
         on_one_thread(run.world(now));
         left -= now;
         println!("{} of {rounds} rounds after {:?}: {:?}", rounds - left, started.elapsed(), run.tally);
+    }
+    if rounds >= ROUNDS {
+        run.tally.assert_full();
     }
 }
 
@@ -106,26 +134,28 @@ impl Run {
     async fn world(&mut self, rounds: usize) {
         let (world, server, _) = World::new().await;
         check_output(&server.kill(), false);
-        let mut damaged = false;
         for round in 1..=rounds {
-            let havoc = self.before_start(&world, round).await;
-            damaged = (damaged && !havoc.removes_state) || havoc.damages_state;
-            let (server, endpoint) = self.start(&world, damaged).await;
+            self.before_start(&world, round).await;
+            let began = Instant::now();
+            let running = self.start(&world).await;
+            self.tally.starting += began.elapsed();
             let extent = if round.is_multiple_of(FULL_CHECK_EVERY) { Extent::All } else { Extent::New };
-            let server = self.checked(&world, (server, endpoint), extent, damaged).await;
-            let (server, endpoint) = server;
+            let began = Instant::now();
+            let (server, endpoint) = self.checked(&world, running, extent).await;
+            self.tally.comparing += began.elapsed();
+            let began = Instant::now();
             let crew = world.put_to_work(&endpoint, self.load());
-            let printed = self.end(&world, server, damaged).await;
+            let printed = self.end(&world, server).await;
             let outcome = crew.join().await;
+            self.tally.working += began.elapsed();
             self.tally.answers += outcome.ended.iter().map(|ended| ended.answers).sum::<usize>();
-            self.note(&printed, damaged);
+            self.tally.checkpoints_cut += usize::from(world.data().join("state/redo").exists());
+            self.note(&printed);
             if round.is_multiple_of(VERIFY_EVERY) {
                 world.verify_log();
             }
-            // Damage may lie where nobody has read yet, until the state is made anew.
-            damaged &= !printed.contains(REBUILT);
         }
-        if damaged {
+        if std::mem::take(&mut self.damaged) {
             std::fs::remove_dir_all(world.data().join("state")).expect("state/ is deleted");
         }
         self.finish(&world).await;
@@ -137,27 +167,27 @@ impl Run {
     }
 
     /// Damages something, and sometimes kills a server that is only starting.
-    async fn before_start(&mut self, world: &World, round: usize) -> Havoc {
-        let mut havoc = wreak(&world.data(), &mut self.picker);
-        let mut kills = 0;
+    async fn before_start(&mut self, world: &World, round: usize) {
+        let mut done = self.wreak(world);
         while self.picker.below(100) < 20 {
             let server = Server::spawn(world.scratch());
             let share = self.picker.below(130) as u32;
             tokio::time::sleep(self.usual_start * share / 100).await;
-            self.note(&server.kill(), havoc.damages_state);
-            kills += 1;
-            let more = wreak(&world.data(), &mut self.picker);
-            havoc.damages_state = (havoc.damages_state && !more.removes_state) || more.damages_state;
-            havoc.removes_state |= more.removes_state;
-            havoc.what = format!("{}; {}", havoc.what, more.what);
+            self.note(&server.kill());
+            self.tally.killed_at_start += 1;
+            done = format!("{done}; killed at start; {}", self.wreak(world));
         }
-        self.tally.killed_at_start += kills;
-        println!("round {round}: {}; killed {kills} times at start", havoc.what);
-        havoc
+        println!("round {round}: {done}");
+    }
+
+    fn wreak(&mut self, world: &World) -> String {
+        let havoc = wreak(&world.data(), &mut self.picker);
+        self.damaged = (self.damaged && !havoc.removes_state) || havoc.damages_state;
+        havoc.what
     }
 
     /// Starts the server. It may end by itself only when the state's files were damaged, and then not again and again.
-    async fn start(&mut self, world: &World, damaged: bool) -> (Server, std::rc::Rc<holdfast::bench::client::Endpoint>) {
+    async fn start(&mut self, world: &World) -> Running {
         for _ in 0..STARTS_MAX {
             let mut server = Server::spawn(world.scratch());
             match server.ready().await {
@@ -167,9 +197,9 @@ impl Run {
                 }
                 Err(not_ready) => {
                     let (status, output) = (not_ready.status, not_ready.output);
-                    assert!(damaged, "the server did not start ({status:?}):\n{output}");
+                    assert!(self.damaged, "the server did not start ({status:?}):\n{output}");
                     assert_eq!(status.and_then(|status| status.code()), Some(70), "how it ended:\n{output}");
-                    self.note(&output, true);
+                    self.note(&output);
                     self.tally.ended_by_itself += 1;
                 }
             }
@@ -178,33 +208,28 @@ impl Run {
     }
 
     /// Compares; starts again when a damaged state stopped the server meanwhile.
-    async fn checked(
-        &mut self,
-        world: &World,
-        running: (Server, std::rc::Rc<holdfast::bench::client::Endpoint>),
-        extent: Extent,
-        damaged: bool,
-    ) -> (Server, std::rc::Rc<holdfast::bench::client::Endpoint>) {
+    async fn checked(&mut self, world: &World, running: Running, extent: Extent) -> Running {
         let mut running = running;
         for _ in 0..STARTS_MAX {
             let Err(error) = world.check(&running.1, extent).await else { return running };
             let status = running.0.wait(Duration::from_secs(10)).await;
             let output = running.0.printed();
-            assert!(damaged, "the server could not be asked: {error}; it ended with {status:?}:\n{output}");
+            assert!(self.damaged, "the server could not be asked: {error}; it ended with {status:?}:\n{output}");
             assert_eq!(status.and_then(|status| status.code()), Some(70), "after {error}:\n{output}");
+            self.note(&output);
             self.tally.ended_by_itself += 1;
-            running = self.start(world, damaged).await;
+            running = self.start(world).await;
         }
         panic!("the server ends again and again on a damaged state:\n{}", running.0.printed());
     }
 
     /// Lets everybody work for a while, then ends the server. Gives what it printed.
-    async fn end(&mut self, world: &World, server: Server, damaged: bool) -> String {
+    async fn end(&mut self, world: &World, server: Server) -> String {
         match End::pick(&mut self.picker) {
             End::Kill(load) => {
                 tokio::time::sleep(load).await;
                 self.tally.killed_at_work += 1;
-                kill(server, damaged)
+                kill(server, self.damaged)
             }
             End::KillWhileStopping(load, delay) => {
                 tokio::time::sleep(load).await;
@@ -221,20 +246,23 @@ impl Run {
                 }
                 tokio::time::sleep(delay).await;
                 self.tally.killed_in_checkpoint += 1;
-                kill(server, damaged)
+                kill(server, self.damaged)
             }
             End::Stop(load) => {
                 tokio::time::sleep(load).await;
                 self.tally.stopped += 1;
-                if damaged { kill(server, true) } else { server.terminate().await }
+                if self.damaged { kill(server, true) } else { server.terminate().await }
             }
         }
     }
 
-    fn note(&mut self, printed: &str, damaged: bool) {
-        check_output(printed, damaged);
-        self.tally.rebuilt += usize::from(printed.contains(REBUILT));
+    fn note(&mut self, printed: &str) {
+        check_output(printed, self.damaged);
         self.tally.tails_cut += usize::from(printed.contains("a torn tail was cut"));
+        if printed.contains(REBUILT) {
+            self.tally.rebuilt += 1;
+            self.damaged = false;
+        }
     }
 
     /// Sends again what nobody knows the fate of, compares everything, and rebuilds the state from the log.

@@ -81,12 +81,8 @@ impl World {
     pub(crate) async fn new() -> (Self, Server, Rc<Endpoint>) {
         let scratch = tempfile::Builder::new().prefix("holdfast-crash-").tempdir().expect("a scratch directory");
         let (server, endpoint) = Server::start(scratch.path()).await;
-        let mut world = Self {
-            scratch: Some(scratch),
-            users: Vec::new(),
-            oracle: Rc::default(),
-            buffer: shared_buffer(),
-        };
+        let mut world =
+            Self { scratch: Some(scratch), users: Vec::new(), oracle: Rc::default(), buffer: shared_buffer() };
         world.populate(&endpoint).await;
         (world, server, endpoint)
     }
@@ -103,14 +99,7 @@ impl World {
 
     async fn populate(&mut self, endpoint: &Endpoint) {
         let mut http = Http::connect(endpoint).await.expect("the server listens");
-        let printed = holdfast(&self.data(), &["init", "--link", "--json"]);
-        let printed: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
-        let (_, token) = text(&printed, "/setup_link").expect("a link").rsplit_once('#').expect("a token in the link");
-        let body = json!({
-            "token": token, "organisation": "Crash", "time_zone": "UTC", "locale": "en",
-            "username": "owner", "display_name": "Owner", "password": PASSWORD,
-        });
-        let owner = post(&mut http, "/api/v1/setup", None, body).await;
+        let owner = set_up(&mut http, &self.data()).await;
         let admin = text(&owner, "/token").expect("a token");
         let body = json!({"role": "member", "uses_max": USERS});
         let invite = post(&mut http, "/api/v1/invites", Some(admin), body).await;
@@ -144,21 +133,27 @@ impl World {
 
     /// Puts everybody to work. They stop when their connections end.
     pub(crate) fn put_to_work(&self, endpoint: &Rc<Endpoint>, load: Load) -> Crew {
-        let common =
-            Common { endpoint: endpoint.clone(), oracle: self.oracle.clone(), buffer: self.buffer.clone() };
+        let common = Common { endpoint: endpoint.clone(), oracle: self.oracle.clone(), buffer: self.buffer.clone() };
         let mut seeds = Picker::new(load.seed);
         let spawn = |(index, user): (usize, &User)| {
-            let plan = Work {
-                user: index,
-                token: user.token.clone(),
-                gap: load.gap,
-                quota: load.quota,
-                seed: seeds.next(),
-            };
+            let plan =
+                Work { user: index, token: user.token.clone(), gap: load.gap, quota: load.quota, seed: seeds.next() };
             tokio::task::spawn_local(work(common.clone(), plan, user.feed.clone()))
         };
         Crew(self.users.iter().enumerate().map(spawn).collect())
     }
+}
+
+/// Makes the first owner with the printed link.
+pub(crate) async fn set_up(http: &mut Http, data: &Path) -> Value {
+    let printed = holdfast(data, &["init", "--link", "--json"]);
+    let printed: Value = serde_json::from_slice(&printed.stdout).expect("JSON");
+    let (_, token) = text(&printed, "/setup_link").expect("a link").rsplit_once('#').expect("a token in the link");
+    let body = json!({
+        "token": token, "organisation": "Crash", "time_zone": "UTC", "locale": "en",
+        "username": "owner", "display_name": "Owner", "password": PASSWORD,
+    });
+    post(http, "/api/v1/setup", None, body).await
 }
 
 async fn post(http: &mut Http, path: &str, token: Option<&str>, body: Value) -> Value {
