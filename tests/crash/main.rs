@@ -9,7 +9,7 @@
 //!
 //! - `HOLDFAST_CRASH_SEED=n`: the seed (default: from the clock).
 //! - `HOLDFAST_CRASH_ROUNDS=n`: how often the server is killed (default 200). `HOLDFAST_CRASH_ROUNDS=5000 cargo test --test
-//!   crash rounds` takes about two hours. Each 200 rounds start on a new data directory, so that a round stays short.
+//!   crash rounds` takes about two hours. Each 100 rounds start on a new data directory, so that a round stays short.
 //! - `HOLDFAST_CRASH_KEEP=1`: a failed round leaves its data directory behind and says where.
 //!
 //! Must never use anything but the public interfaces to find out what the server holds, and never give it the benefit of

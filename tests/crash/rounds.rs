@@ -17,7 +17,7 @@ use crate::world::{Load, World, on_one_thread};
 /// Rounds unless `HOLDFAST_CRASH_ROUNDS` says otherwise.
 const ROUNDS: usize = 200;
 /// Rounds on one data directory: beyond it, replaying and comparing everything would take most of the time.
-const ROUNDS_OF_ONE_WORLD: usize = 200;
+const ROUNDS_OF_ONE_WORLD: usize = 100;
 /// After so many rounds everything is compared, not only what is new.
 const FULL_CHECK_EVERY: usize = 25;
 /// After so many rounds each frame of the log is verified.
