@@ -6,7 +6,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::error::LogError;
-use super::frame::{Depth, FLAG_CONTINUES, FrameDecoder, FrameHeader, HEADER_BYTES, LogPosition, Tracker};
+use super::frame::{Depth, FLAG_CONTINUES, FrameDecoder, FrameHeader, LogPosition, Tracker};
 use super::segment::{FOOTER_MAGIC, SEGMENT_HEADER_BYTES, SegmentName, SparsePoint};
 use crate::limits::{LOG_OPEN_THREADS_MAX, LOG_SEGMENT_FILE_BYTES_MAX, LOG_SPARSE_INDEX_BYTES};
 
@@ -205,7 +205,7 @@ fn classify(rest: &[u8], offset: u64, expected_index: u64, what: &'static str) -
     if used == 0 {
         return Tail::Clean;
     }
-    let search = Search::new(&rest[..used], offset, expected_index).from(1);
+    let search = Search::new(rest, offset, expected_index).from(1);
     if search.settled.is_some() {
         return Tail::Damaged { what: what.to_owned(), resumes: search.first };
     }
@@ -228,6 +228,9 @@ pub(super) fn used_bytes(bytes: &[u8]) -> usize {
 /// Looks for good frames behind damage.
 struct Search<'a> {
     rest: &'a [u8],
+    /// Frames begin before this. They may reach behind it: a frame can end in zeros, and then nothing but the whole of
+    /// it is a good frame.
+    used: usize,
     offset: u64,
     expected_index: u64,
     /// The first good frame.
@@ -239,13 +242,13 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    const fn new(rest: &'a [u8], offset: u64, expected_index: u64) -> Self {
-        Self { rest, offset, expected_index, first: None, settled: None }
+    fn new(rest: &'a [u8], offset: u64, expected_index: u64) -> Self {
+        Self { rest, used: used_bytes(rest), offset, expected_index, first: None, settled: None }
     }
 
     fn from(mut self, start: usize) -> Self {
         let mut at = start;
-        while at + HEADER_BYTES <= self.rest.len() && self.settled.is_none() {
+        while at < self.used && self.settled.is_none() {
             let here = &self.rest[at..];
             let good = FrameHeader::parse_whole(here).ok();
             let Some((header, _)) = good.filter(|(header, _)| header.first_index > self.expected_index) else {

@@ -106,6 +106,12 @@ impl ProjectionError {
         matches!(self, Self::Damaged { .. } | Self::NotEmpty { .. })
     }
 
+    /// Whether this failure of a running store says that what it holds may be damaged. A full disk says nothing.
+    pub(super) fn is_distrust(&self) -> bool {
+        let full = std::io::Error::from(rustix::io::Errno::NOSPC).to_string();
+        matches!(self, Self::Store { cause, .. } if !cause.contains(&full))
+    }
+
     pub(super) fn io(op: &'static str, path: &Path, cause: &std::io::Error) -> Self {
         Self::Io { op, path: path.to_owned(), cause: cause.to_string() }
     }

@@ -90,6 +90,9 @@ impl Shared {
     /// Stops everything after a failure of the store, and tells the owner once.
     pub(crate) fn fail(&self, error: ProjectionError) -> ProjectionError {
         if self.failed.set(error.to_string()).is_ok() {
+            if error.is_distrust() {
+                self.store.distrust(&error.to_string());
+            }
             tracing::error!(code = error.code(), hint = error.hint(), "{error}");
             (self.fatal)(&error);
         }

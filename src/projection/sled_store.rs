@@ -19,6 +19,9 @@ const LOCK_LOOK_AGAIN_MS: u64 = 20;
 /// A `conf` that holds no more than its checksum makes sled panic.
 const CONF_CHECKSUM_BYTES: u64 = 4;
 
+/// Left in the directory by a failure while the store was in use; holds its words.
+const FAILED: &str = "failed";
+
 /// One open sled database, one tree.
 pub(crate) struct SledStore {
     db: Option<sled::Db>,
@@ -50,6 +53,7 @@ impl SledStore {
     /// read or written.
     pub(crate) fn open(path: &Path) -> Result<Self, ProjectionError> {
         std::fs::create_dir_all(path).map_err(|e| ProjectionError::io("create", path, &e))?;
+        check_never_failed(path)?;
         let existed = check_files(path)?;
         remove_unfinished_snapshots(path)?;
         let config = sled::Config::new()
@@ -153,6 +157,19 @@ fn open_unlocked(config: &sled::Config, path: &Path) -> Result<sled::Db, Project
     }
 }
 
+/// sled checks its pages only when it reads them, so a damaged state can open well and fail later. Without a mark of that,
+/// every start would end at the same page.
+fn check_never_failed(path: &Path) -> Result<(), ProjectionError> {
+    match std::fs::read_to_string(path.join(FAILED)) {
+        Ok(why) => {
+            let what = format!("it failed when it was last in use: {why}");
+            Err(ProjectionError::Damaged { path: path.to_owned(), what })
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(ProjectionError::io("read", &path.join(FAILED), &error)),
+    }
+}
+
 /// Whether there is a database. sled replaces an empty `conf` silently: data without it is not to be trusted. (An empty `db`
 /// is told from a new one after the open, by what is missing in it: another process may be creating it right now.)
 fn check_files(path: &Path) -> Result<bool, ProjectionError> {
@@ -225,6 +242,11 @@ impl Store for SledStore {
     fn bytes_on_disk(&self) -> Result<u64, ProjectionError> {
         let db = self.db()?;
         fenced("measure", || db.size_on_disk())
+    }
+
+    fn distrust(&self, why: &str) {
+        // Without the mark the next start fails the same way, and this is tried again.
+        let _ = std::fs::write(self.path.join(FAILED), why);
     }
 }
 

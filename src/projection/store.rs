@@ -38,6 +38,10 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Bytes on disk (for the memory twin: in memory).
     fn bytes_on_disk(&self) -> Result<u64, ProjectionError>;
+
+    /// The store failed with these words: the next open must refuse it as damaged. Reports nothing, as the process is
+    /// about to stop for the failure itself.
+    fn distrust(&self, why: &str);
 }
 
 /// Whether the range can hold any key at all (maps panic on reversed ranges).
@@ -92,4 +96,6 @@ impl Store for MemoryStore {
     fn bytes_on_disk(&self) -> Result<u64, ProjectionError> {
         Ok(self.pairs.read().iter().map(|(key, value)| (key.len() + value.len()) as u64).sum())
     }
+
+    fn distrust(&self, _why: &str) {}
 }

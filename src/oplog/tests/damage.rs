@@ -76,6 +76,32 @@ fn damage_in_the_active_segment_before_good_frames_refuses_to_open() {
 }
 
 #[test]
+fn damage_before_a_last_frame_that_ends_in_zeros_refuses_to_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, _) = open(dir.path());
+    writer.append(&entries(1..=2, 60)).unwrap();
+    let start = writer.segments()[0].bytes;
+    writer.append(&entries(3..=4, 60)).unwrap();
+    let end = writer.segments()[0].bytes;
+    // What every start of a server writes: its empty payload makes a zero the last byte of the frame.
+    let last = Entry { kind: EntryKind::EpochStarted, ..entry(5, 0) };
+    writer.append(&[last]).unwrap();
+    let last_byte = writer.segments()[0].bytes - 1;
+    drop(writer);
+    let path = files(dir.path()).remove(0);
+    assert_eq!(std::fs::read(&path).unwrap()[last_byte as usize], 0);
+    for offset in start..end {
+        flip(&path, offset);
+        let (place, what) = refused(dir.path());
+        assert_eq!((place.offset, place.index), (start, 3), "byte {offset}");
+        assert!(what.contains(&format!("good entries follow at byte {end}, index 5")), "{what}");
+        assert_eq!(verified(dir.path()).findings[0].index, 3);
+        flip(&path, offset);
+    }
+    open(dir.path());
+}
+
+#[test]
 fn a_damaged_footer_or_header_refuses_to_open() {
     let dir = tempfile::tempdir().unwrap();
     fill(dir.path(), 60);

@@ -56,6 +56,32 @@ fn refused_or_sound(dir: &Path, what: &str) -> bool {
     }
 }
 
+/// sled meets damage in its older pages only when it reads them; without a restart of the machine that may be at any time.
+#[test]
+fn a_state_that_fails_in_use_is_refused_at_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    sound(dir.path());
+    let quiet = Options::new(dir.path(), CLUSTER, Arc::new(|_| ())).with_boot_id("this boot");
+    let fail = |cause: String| {
+        let projection = Projection::open(&quiet).unwrap().projection;
+        drop(projection.shared.fail(ProjectionError::Store { op: "get", cause }));
+        assert!(projection.get(&Key::Settings).is_err(), "nothing is read from a failed state");
+    };
+    fail(format!("IO error: {}", std::io::Error::from(rustix::io::Errno::NOSPC)));
+    assert_eq!(Projection::open(&quiet).unwrap().applied, at(400), "a full disk is no damage");
+
+    fail("Read corrupted data at file offset 7".to_owned());
+    for _ in 0..2 {
+        let error = Projection::open(&quiet).err().expect("what failed in use must not be opened again");
+        assert!(error.is_rebuildable(), "{error}");
+        assert!(error.to_string().contains("last in use") && error.to_string().contains("corrupted"), "{error}");
+    }
+    let rebuilt = Projection::rebuild(&quiet, "the test").unwrap();
+    assert_eq!(rebuilt.applied, Applied::default());
+    drop(rebuilt);
+    assert_eq!(Projection::open(&quiet).unwrap().outcome, OpenOutcome::Opened, "the mark went with the old state");
+}
+
 #[test]
 fn flipped_and_cut_bytes_are_refused_or_harmless() {
     let origin = tempfile::tempdir().unwrap();
@@ -212,6 +238,9 @@ impl store::Store for Failing {
     }
     fn bytes_on_disk(&self) -> Result<u64, ProjectionError> {
         self.twin.bytes_on_disk()
+    }
+    fn distrust(&self, why: &str) {
+        self.twin.distrust(why);
     }
 }
 
