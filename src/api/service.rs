@@ -145,6 +145,19 @@ impl Service {
         self.app.tls.as_ref().map(|tls| tls.info().sha256_fingerprint.clone())
     }
 
+    /// The fingerprint (SHA-256) of the own CA, when the certificate in use is from it.
+    #[must_use]
+    pub fn ca_fingerprint(&self) -> Option<String> {
+        self.app.tls.as_ref().filter(|tls| tls.info().own_ca).map(ServerTls::ca_fingerprint)
+    }
+
+    /// What reads the certificate files again; the next connection gets the result.
+    #[must_use]
+    pub fn certificate_reload(&self) -> impl Fn() + Send + Sync + 'static {
+        let app = self.app.clone();
+        move || reload_certificate(&app)
+    }
+
     /// Serves until `shutdown`, then ends in order: no new connections, sessions told to reconnect, everything logged
     /// and checkpointed.
     ///
@@ -333,12 +346,18 @@ async fn chores(app: App) {
         if ticks.is_multiple_of(METRICS_UPKEEP_SECONDS) {
             app.metrics.run_upkeep();
         }
-        if ticks.is_multiple_of(CERTIFICATE_CHECK_SECONDS)
-            && let Some(tls) = &app.tls
-            && let Err(error) = tls.reload((now_ms() / 1_000) as i64)
-        {
-            tracing::error!(%error, "the certificate could not be renewed; the one in use stays");
+        if ticks.is_multiple_of(CERTIFICATE_CHECK_SECONDS) {
+            reload_certificate(&app);
         }
+    }
+}
+
+/// Renews the own certificate when it is due, and takes over files that were replaced.
+fn reload_certificate(app: &App) {
+    let Some(tls) = &app.tls else { return };
+    match tls.reload((now_ms() / 1_000) as i64) {
+        Ok(info) => tracing::info!(fingerprint = info.sha256_fingerprint, "the certificate files were read"),
+        Err(error) => tracing::error!(%error, "the certificate could not be read or renewed; the one in use stays"),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::serve::{load_config, no_flags};
 use super::{CliError, Global, Output};
 use crate::auth::setup_link::{SetupError, SetupLink};
+use crate::config::Config;
 use crate::ops::datadir::DataDir;
 use crate::ops::lockfile;
 
@@ -47,7 +48,7 @@ fn prepare(global: &Global, args: &InitArgs) -> Result<(Value, String), CliError
         make(global)?
     };
     let url = match link.print_token() {
-        Ok(token) => Some(SetupLink::url(&config.public_url(), &token)),
+        Ok(token) => Some(SetupLink::url(&address(&data, &config), &token)),
         Err(SetupError::AlreadyDone) if !args.link => None,
         Err(error) => return Err(CliError::failed(error)),
     };
@@ -61,6 +62,15 @@ fn prepare(global: &Global, args: &InitArgs) -> Result<(Value, String), CliError
     });
     let text = text(&data, url.as_deref(), running);
     Ok((state, text))
+}
+
+/// The address in the link: the configured one, else where the running server listens, else where it would.
+fn address(data: &DataDir, config: &Config) -> String {
+    let running = std::fs::read_to_string(data.path("run/address")).ok().map(|line| line.trim().to_owned());
+    match running.filter(|line| config.server.public_url.is_none() && !line.is_empty()) {
+        Some(address) => address,
+        None => config.public_url(),
+    }
 }
 
 /// Makes the directory and, if it is new, the token: on an older one, no token means that the set-up was done.

@@ -103,9 +103,23 @@ async fn serve(options: ServiceOptions, output: &Output) -> Result<(), CliError>
         asked.cancel();
     });
     let service = Service::open(options).await.map_err(CliError::failed)?;
+    reload_on_hangup(&service)?;
     announce(&service, output)?;
     service.run(shutdown).await.map_err(CliError::failed)?;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// SIGHUP reads the certificate files again, as administrators expect after replacing them.
+fn reload_on_hangup(service: &Service) -> Result<(), CliError> {
+    let reload = service.certificate_reload();
+    let mut hangup =
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).map_err(CliError::failed)?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload();
+        }
+    });
     Ok(())
 }
 
@@ -116,6 +130,9 @@ fn announce(service: &Service, output: &Output) -> Result<(), CliError> {
     let mut text = format!("Holdfast {} is running: {url}\n", env!("CARGO_PKG_VERSION"));
     if let Some(fingerprint) = &fingerprint {
         text.push_str(&format!("Certificate fingerprint (SHA-256): {fingerprint}\n"));
+    }
+    if let Some(fingerprint) = service.ca_fingerprint() {
+        text.push_str(&format!("Own CA fingerprint (SHA-256):      {fingerprint}\n"));
     }
     if let Some(link) = &setup {
         text.push_str(&format!(

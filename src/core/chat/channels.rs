@@ -14,7 +14,7 @@ use crate::core::ids::{ChannelId, UserId};
 use crate::core::keys::{Key, name_hash};
 use crate::core::refusal::{Current, Refusal, RefusalCode};
 use crate::core::rows::{self, ChannelKind, MemberRole, NotifyLevel, Role};
-use crate::core::view::{View, ViewExt};
+use crate::core::view::{Direction, View, ViewExt};
 
 /// Somebody about to become a member.
 pub(crate) struct Joining<'a> {
@@ -292,7 +292,30 @@ pub(crate) fn remove_member(ctx: &mut Context<'_>, command: &RemoveMember) -> Ru
         ctx.audit(Act { action: "member.remove", kind: "channel", target: id.0, before, after: None });
     }
     ctx.events.push(Event::MemberRemoved { channel_id: id, user_id: user });
+    if row.kind() == ChannelKind::Private && member.role() == MemberRole::Manager {
+        hand_over(ctx, id, user)?;
+    }
     Ok(Reply::Done)
+}
+
+/// A private channel has always a manager, as nobody outside could name one: when the last one goes, the member who has
+/// been there longest takes over.
+fn hand_over(ctx: &mut Context<'_>, id: ChannelId, gone: UserId) -> Ruled<()> {
+    let range = Key::Member(id, UserId(0))..=Key::Member(id, UserId(u64::MAX));
+    let members = ctx.changes.rows::<rows::Member>(range, Direction::Up, usize::MAX)?;
+    let others = members.iter().filter_map(|(key, row)| match key {
+        Key::Member(_, user) if *user != gone => Some((*user, row)),
+        _ => None,
+    });
+    if others.clone().any(|(_, row)| row.role() == MemberRole::Manager) {
+        return Ok(());
+    }
+    let Some((heir, row)) = others.min_by_key(|(user, row)| (row.joined_ms, *user)) else { return Ok(()) };
+    let new = rows::Member { role: MemberRole::Manager.into(), ..(**row).clone() };
+    let view = event::Member::of(heir, &new);
+    ctx.changes.put(Key::Member(id, heir), new)?;
+    ctx.events.push(Event::MemberUpdated { channel_id: id, member: view });
+    Ok(())
 }
 
 /// Changes one's own side of a membership.

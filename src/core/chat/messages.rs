@@ -264,8 +264,9 @@ pub(crate) fn delete(ctx: &mut Context<'_>, command: &DeleteMessage) -> Ruled<Re
     new.deleted_ms = ctx.now_ms;
     let view = event::Message::of(id, command.seq, &new);
     if !own {
-        let before = json(&event::Message::of(id, command.seq, &message));
-        let after = json(&view);
+        // Who wrote what was deleted is recorded; what it said is not: auditors are not readers of every channel.
+        let wrote = event::Message { body: String::new(), ..event::Message::of(id, command.seq, &message) };
+        let (before, after) = (json(&wrote), json(&view));
         ctx.audit(Act { action: "message.delete", kind: "message", target: message.id, before, after });
     }
     ctx.changes.replace(Key::Message(id, command.seq), Some(Value::Message(message)), new);
