@@ -69,7 +69,9 @@ impl Hub {
         let session = joining.session;
         let mut state = self.state.lock();
         let channels: HashSet<ChannelId> = (joining.channels)()?.into_iter().collect();
-        let missed = joining.since.and_then(|pos| missed(&state.ring, pos, (session, &channels)));
+        // A position that was never reached is one of another history, such as before a restore: start afresh.
+        let since = joining.since.filter(|pos| *pos <= state.pos);
+        let missed = since.and_then(|pos| missed(&state.ring, pos, (session, &channels)));
         // The connection's own task joins, so nobody needs to be woken.
         drop(session.outbox.push((joining.greeting)(state.pos, missed.is_some())));
         for frame in missed.into_iter().flatten() {
@@ -194,7 +196,8 @@ impl Hub {
     }
 }
 
-/// The frames that a session missed, or `None` when some are gone.
+/// The frames that a session missed, or `None` when some are gone or they are more than its queue holds: pushing those
+/// would close it as a slow reader before its greeting, again at every reconnect, while a fresh page brings it up to date.
 fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option<Vec<Bytes>> {
     let (session, channels) = who;
     let mine = |audience: &Audience| match audience {
@@ -203,7 +206,16 @@ fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option
         Audience::Everyone => !session.guest,
         Audience::Node => false,
     };
-    Some(ring.after(pos)?.filter(|kept| mine(&kept.audience)).map(|kept| kept.frame.clone()).collect())
+    let mut bytes = 0;
+    let mut frames = Vec::new();
+    for kept in ring.after(pos)?.filter(|kept| mine(&kept.audience)) {
+        bytes += kept.frame.len() + limits::SESSION_FRAME_OVERHEAD_BYTES;
+        if bytes > limits::SESSION_MISSED_BYTES_MAX {
+            return None;
+        }
+        frames.push(kept.frame.clone());
+    }
+    Some(frames)
 }
 
 impl State {
