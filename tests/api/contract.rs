@@ -128,7 +128,8 @@ async fn unknown_ids_are_404() {
             }
         }
     }
-    for path in ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/me", "/api/v1/me/", "/api/v1/nothing", "/api/v1//me"] {
+    for path in ["/api", "/api/", "/api/v1", "/api/v1/", "/api/v2/me", "/api/v1/me/", "/api/v1/nothing", "/api/v1//me"]
+    {
         owner.api.try_get(path).await.unwrap().refused(404, "not_found");
     }
     server.stop().await;
@@ -229,14 +230,44 @@ async fn unknown_missing_and_doubled_fields_are_refused_everywhere() {
 /// Values of every JSON type, with what breaks parsers and stores.
 fn odd_values() -> Vec<Value> {
     let mut values = vec![
-        Value::Null, json!(true), json!(0), json!(-1), json!(1.5), json!(1e308), json!(u64::MAX), json!(i64::MIN),
-        json!([]), json!([[]]), json!([null]), json!(["1", "1"]), json!([-1]), json!({}), json!({"a": {"b": []}}),
+        Value::Null,
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(1.5),
+        json!(1e308),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!([]),
+        json!([[]]),
+        json!([null]),
+        json!(["1", "1"]),
+        json!([-1]),
+        json!({}),
+        json!({"a": {"b": []}}),
         json!(vec!["999999999"; 2_000]),
     ];
     let texts = [
-        "", " ", "\0", "\u{202e}evil", "a\nb", "\u{feff}", "\u{1f469}\u{200d}\u{1f469}", "../../etc/passwd",
-        "' OR 1=1 --", "<script>alert(1)</script>", "%s%n", "-1", "0", "18446744073709551615", "18446744073709551616",
-        "1e5", "+7", "owner", "hf_", "$argon2id$v=19$m=19456,t=2,p=1$AAAA$AAAA",
+        "",
+        " ",
+        "\0",
+        "\u{202e}evil",
+        "a\nb",
+        "\u{feff}",
+        "\u{1f469}\u{200d}\u{1f469}",
+        "../../etc/passwd",
+        "' OR 1=1 --",
+        "<script>alert(1)</script>",
+        "%s%n",
+        "-1",
+        "0",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e5",
+        "+7",
+        "owner",
+        "hf_",
+        "$argon2id$v=19$m=19456,t=2,p=1$AAAA$AAAA",
     ];
     values.extend(texts.map(Value::from));
     values.push(Value::from("x".repeat(20_000)));
@@ -284,7 +315,9 @@ async fn edits_name_the_version_they_are_based_on() {
             route.body.as_ref().map_or(call.clone(), |body| call.json(body))
         };
         owner.api.send(call()).await.refused(428, "precondition_required");
-        for value in ["", "*", "x", "\"\"", "\"-1\"", "\"1\", \"2\"", "W/\"1\"", "1.0", "\"18446744073709551616\"", "'1'"] {
+        for value in
+            ["", "*", "x", "\"\"", "\"-1\"", "\"1\", \"2\"", "W/\"1\"", "1.0", "\"18446744073709551616\"", "'1'"]
+        {
             owner.api.send(call().header("if-match", value)).await.refused(400, "invalid_header");
         }
         let now = owner.api.try_get(&path).await.unwrap().expect(200);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
 use holdfast::bench::client::Endpoint;
+use http_body_util::{BodyExt, Full};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, IF_MATCH};
 use hyper::{HeaderMap, Method, Request};
 use serde_json::Value;
@@ -173,8 +173,7 @@ impl Api {
         let request = format!("{} {}", call.method, call.path);
         let stream = self.endpoint.connect(None).await.map_err(|error| text(&error))?;
         let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(io).await.map_err(|error| text(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.map_err(|error| text(&error))?;
         let driver = tokio::spawn(connection);
         let mut builder =
             Request::builder().method(call.method).uri(&call.path).header(HOST, self.endpoint.authority());
