@@ -133,12 +133,12 @@ async fn pages_join_without_gap_or_overlap() {
     assert_eq!(page("limit=10").await, (range(16..=25), true, false));
     assert_eq!(page("before=16&limit=10").await, (range(6..=15), true, true));
     assert_eq!(page("before=6&limit=10").await, (range(1..=5), false, true));
-    assert_eq!(page("before=1").await.0, range(1..=0));
+    assert_eq!(page("before=1").await.0, Vec::<u64>::new());
     assert_eq!(page("after=0&limit=10").await, (range(1..=10), false, true));
     assert_eq!(page("after=10&limit=10").await, (range(11..=20), true, true));
     assert_eq!(page("after=20&limit=10").await, (range(21..=25), true, false));
-    assert_eq!(page("after=25").await.0, range(1..=0));
-    assert_eq!(page("after=18446744073709551615").await.0, range(1..=0));
+    assert_eq!(page("after=25").await.0, Vec::<u64>::new());
+    assert_eq!(page("after=18446744073709551615").await.0, Vec::<u64>::new());
     let (around, before, after) = page("around=12&limit=5").await;
     assert!(around.contains(&12) && around.len() == 5 && before && after, "{around:?}");
     assert!(page("around=1&limit=5").await.0.contains(&1));
