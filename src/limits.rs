@@ -212,8 +212,6 @@ pub const APPLY_CHUNK_ENTRIES: usize = 512;
 
 /// Bytes of frames that may wait for one reader. A reader who is further behind is faster with a fresh page.
 pub const SESSION_QUEUE_BYTES_MAX: usize = 4 << 20;
-/// Bytes of missed frames that a returning reader is sent: half its queue, so that what happens meanwhile fits too.
-pub const SESSION_MISSED_BYTES_MAX: usize = SESSION_QUEUE_BYTES_MAX / 2;
 /// What a waiting frame costs beside its bytes: counted, so that many tiny frames are bounded too.
 pub const SESSION_FRAME_OVERHEAD_BYTES: usize = 64;
 /// Bytes of the latest events kept for clients that were away: a minute at a thousand messages a second, hours in a

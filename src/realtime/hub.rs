@@ -196,8 +196,7 @@ impl Hub {
     }
 }
 
-/// The frames that a session missed, or `None` when some are gone or they are more than its queue holds: pushing those
-/// would close it as a slow reader before its greeting, again at every reconnect, while a fresh page brings it up to date.
+/// The frames that a session missed, or `None` when some are gone.
 fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option<Vec<Bytes>> {
     let (session, channels) = who;
     let mine = |audience: &Audience| match audience {
@@ -206,16 +205,7 @@ fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option
         Audience::Everyone => !session.guest,
         Audience::Node => false,
     };
-    let mut bytes = 0;
-    let mut frames = Vec::new();
-    for kept in ring.after(pos)?.filter(|kept| mine(&kept.audience)) {
-        bytes += kept.frame.len() + limits::SESSION_FRAME_OVERHEAD_BYTES;
-        if bytes > limits::SESSION_MISSED_BYTES_MAX {
-            return None;
-        }
-        frames.push(kept.frame.clone());
-    }
-    Some(frames)
+    Some(ring.after(pos)?.filter(|kept| mine(&kept.audience)).map(|kept| kept.frame.clone()).collect())
 }
 
 impl State {
