@@ -70,7 +70,9 @@ impl Hub {
         let session = joining.session;
         let mut state = self.state.lock();
         let channels: HashSet<ChannelId> = (joining.channels)()?.into_iter().collect();
-        let missed = joining.since.and_then(|pos| missed(&state.ring, pos, (session, &channels)));
+        // A position that was never reached is one of another history, such as before a restore: start afresh.
+        let since = joining.since.filter(|pos| *pos <= state.pos);
+        let missed = since.and_then(|pos| missed(&state.ring, pos, (session, &channels)));
         // The connection's own task joins, so nobody needs to be woken.
         drop(session.outbox.push((joining.greeting)(state.pos, missed.is_some())));
         for frame in missed.into_iter().flatten() {

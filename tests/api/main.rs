@@ -5,8 +5,14 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod accounts;
+mod admin;
+mod chat;
 mod contract;
+mod disk;
 mod openapi;
 mod roles;
 mod routes;
+mod rude;
 mod smoke;
+mod websocket;

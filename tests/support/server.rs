@@ -119,8 +119,7 @@ impl Server {
     pub(crate) async fn ready(&mut self) {
         self.listening().await;
         let api = self.api();
-        until("the server is ready", || async { (api.try_get("/readyz").await.ok()?.status == 200).then_some(()) })
-            .await;
+        until("the server is ready", async || (api.try_get("/readyz").await.ok()?.status == 200).then_some(())).await;
     }
 
     /// Waits until the process says where it listens; it may not be ready for traffic.

@@ -84,6 +84,10 @@ impl Ws {
 
     /// Waits for the answer to a request; events that come before it are kept.
     pub(crate) async fn answer(&mut self, id: &str) -> Value {
+        // It may have come while another one was waited for.
+        if let Some(at) = self.events.iter().position(|value| value["id"] == *id) {
+            return self.events.remove(at).unwrap_or_default();
+        }
         loop {
             match self.read().await {
                 Frame::Json(value) if value["id"] == *id => return value,
@@ -169,8 +173,13 @@ impl Ws {
     }
 
     async fn read(&mut self) -> Frame {
+        // One deadline for all: the server's pings must not prolong it.
+        within("an event, an answer or a close comes", self.read_on()).await
+    }
+
+    async fn read_on(&mut self) -> Frame {
         loop {
-            return match within("a frame comes", self.socket.next()).await {
+            return match self.socket.next().await {
                 Some(Ok(Message::Text(text))) => Frame::Json(serde_json::from_str(&text).unwrap()),
                 Some(Ok(Message::Close(close))) => Frame::Closed(close.map(|close| close.code.into())),
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,

@@ -188,7 +188,10 @@ pub(super) async fn change_password(
         let title = "Too many tries. Wait a little.";
         return Err(ApiError::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", title).with_retry(retry_after_seconds));
     }
-    if !app.passwords.verify(body.current_password, Some(row.password_hash.clone())).await?.correct {
+    let verdict = app.passwords.verify(body.current_password, Some(row.password_hash.clone())).await;
+    // Not judged: the try is given back, as at a sign-in.
+    let verdict = verdict.inspect_err(|_| app.limiter.abandoned(&row.username, user.address, now_ms()))?;
+    if !verdict.correct {
         return Err(ApiError::new(StatusCode::FORBIDDEN, "login_failed", "The password is wrong.")
             .with_field("current_password"));
     }
