@@ -26,17 +26,17 @@ const VERIFY_EVERY: usize = 5;
 const STARTS_MAX: usize = 3;
 /// What the server says when it makes its state anew.
 const REBUILT: &str = "the state is rebuilt from";
-/// The time between two checkpoints, and a little more.
-const CHECKPOINT_WAIT: Duration = Duration::from_millis(5_600);
+/// The time between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(holdfast::limits::CHECKPOINT_EVERY_MS);
 
 /// How a life of the server ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// Killed after this time of work.
     Kill(Duration),
-    /// Killed this long after SIGTERM: while it writes its last checkpoint.
+    /// Killed this long after SIGTERM, or as soon as its last checkpoint is in steps.
     KillWhileStopping(Duration, Duration),
-    /// Killed this long after the file of a checkpoint's batch appeared, or when none did.
+    /// Killed this long after its first checkpoint became due, or as soon as that is in steps.
     KillInCheckpoint(Duration),
     /// Stopped.
     Stop(Duration),
@@ -50,8 +50,8 @@ impl End {
         let load = ms(picker, 50, 300);
         match picker.below(100) {
             0..=71 => Self::Kill(load),
-            72..=92 => Self::KillWhileStopping(load, ms(picker, 0, 120)),
-            93..=94 => Self::KillInCheckpoint(ms(picker, 0, 40)),
+            72..=92 => Self::KillWhileStopping(load, ms(picker, 0, 150)),
+            93..=94 => Self::KillInCheckpoint(ms(picker, 0, 450)),
             _ => Self::Stop(load),
         }
     }
@@ -235,17 +235,12 @@ impl Run {
             End::KillWhileStopping(load, delay) => {
                 tokio::time::sleep(load).await;
                 server.signal(Signal::TERM);
-                tokio::time::sleep(delay).await;
+                checkpoint_in_steps(world, Instant::now() + delay).await;
                 self.tally.killed_while_stopping += 1;
                 kill(server, true)
             }
             End::KillInCheckpoint(delay) => {
-                let redo = world.data().join("state/redo");
-                let give_up = server.started() + CHECKPOINT_WAIT;
-                while Instant::now() < give_up && !redo.exists() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                tokio::time::sleep(delay).await;
+                checkpoint_in_steps(world, server.started() + CHECKPOINT_EVERY + delay).await;
                 self.tally.killed_in_checkpoint += 1;
                 kill(server, self.damaged)
             }
@@ -296,6 +291,14 @@ fn assert_busy(oracle: &Oracle) {
     let deleted = oracle.messages.iter().filter(|message| message.content.deleted).count();
     println!("{} messages, {edited} of them changed, {deleted} deleted", oracle.messages.len());
     assert!(oracle.messages.len() > 10 && oracle.channels.iter().all(|channel| !channel.found.is_empty()));
+}
+
+/// Waits for a checkpoint that is applied in steps (only large ones are), or until `give_up`.
+async fn checkpoint_in_steps(world: &World, give_up: Instant) {
+    let redo = world.data().join("state/redo");
+    while Instant::now() < give_up && !redo.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Kills it. It must have run until now, unless it runs on a damaged state or was told to stop.
