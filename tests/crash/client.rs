@@ -1,5 +1,5 @@
-//! One connection that works: sends, resends, edits, deletions and read marks, and what it hears of the others. It tells
-//! the oracle what it was promised, and checks that its feed of messages has no gap, also across a crash.
+//! One connection that works: sends, resends, edits, deletions and read marks, and what it hears of the others.
+//! It tells the oracle what it was promised, and checks that its feed of messages has no gap, also across a crash.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
