@@ -160,9 +160,9 @@ fn open_unlocked(config: &sled::Config, path: &Path) -> Result<sled::Db, Project
 /// sled checks its pages only when it reads them, so a damaged state can open well and fail later. Without a mark of that,
 /// every start would end at the same page.
 fn check_never_failed(path: &Path) -> Result<(), ProjectionError> {
-    match std::fs::read_to_string(path.join(FAILED)) {
+    match std::fs::read(path.join(FAILED)) {
         Ok(why) => {
-            let what = format!("it failed when it was last in use: {why}");
+            let what = format!("it failed when it was last in use: {}", String::from_utf8_lossy(&why));
             Err(ProjectionError::Damaged { path: path.to_owned(), what })
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),

@@ -1,5 +1,5 @@
-//! Damage to the log itself. It holds what was acknowledged, so nothing may be guessed: it is found, named, and a server
-//! that would need what is damaged refuses to start, says what to do, and changes nothing.
+//! Damage to the log itself. It holds what was acknowledged, so nothing may be guessed: it is found, named, and a
+//! server that would need what is damaged refuses to start, says what to do, and changes nothing.
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;

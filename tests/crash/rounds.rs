@@ -17,41 +17,47 @@ use crate::world::{Load, World, on_one_thread};
 /// Rounds unless `HOLDFAST_CRASH_ROUNDS` says otherwise.
 const ROUNDS: usize = 200;
 /// Rounds on one data directory: beyond it, replaying and comparing everything would take most of the time.
-const ROUNDS_OF_ONE_WORLD: usize = 100;
+const ROUNDS_OF_ONE_WORLD: usize = 50;
+/// The same in a long run, so that logs get longer too.
+const ROUNDS_OF_ONE_WORLD_LONG: usize = 200;
 /// After so many rounds everything is compared, not only what is new.
 const FULL_CHECK_EVERY: usize = 25;
 /// After so many rounds each frame of the log is verified.
 const VERIFY_EVERY: usize = 5;
 /// Starts that may fail because the store below the state finds damage only while it works: the next one rebuilds it.
 const STARTS_MAX: usize = 3;
+/// So often a life is long enough for a checkpoint.
+const LONG_LIFE_EVERY: usize = 30;
 /// What the server says when it makes its state anew.
 const REBUILT: &str = "the state is rebuilt from";
-/// The time between two checkpoints, and a little more.
-const CHECKPOINT_WAIT: Duration = Duration::from_millis(5_600);
+/// The time between two checkpoints.
+const CHECKPOINT_EVERY: Duration = Duration::from_millis(holdfast::limits::CHECKPOINT_EVERY_MS);
 
 /// How a life of the server ends.
 #[derive(Clone, Copy, Debug)]
 enum End {
     /// Killed after this time of work.
     Kill(Duration),
-    /// Killed this long after SIGTERM: while it writes its last checkpoint.
+    /// Killed this long after SIGTERM, or as soon as its last checkpoint is in steps.
     KillWhileStopping(Duration, Duration),
-    /// Killed this long after the file of a checkpoint's batch appeared, or when none did.
+    /// Killed this long after its first checkpoint became due, or as soon as that is in steps.
     KillInCheckpoint(Duration),
     /// Stopped.
     Stop(Duration),
 }
 
 impl End {
-    fn pick(picker: &mut Picker) -> Self {
+    fn pick(picker: &mut Picker, round: usize) -> Self {
         let ms = |picker: &mut Picker, from: usize, to: usize| {
             Duration::from_millis((from + picker.below(to - from)) as u64)
         };
         let load = ms(picker, 50, 300);
+        if round.is_multiple_of(LONG_LIFE_EVERY) {
+            return Self::KillInCheckpoint(ms(picker, 0, 450));
+        }
         match picker.below(100) {
             0..=71 => Self::Kill(load),
-            72..=92 => Self::KillWhileStopping(load, ms(picker, 0, 120)),
-            93..=94 => Self::KillInCheckpoint(ms(picker, 0, 40)),
+            72..=94 => Self::KillWhileStopping(load, ms(picker, 0, 150)),
             _ => Self::Stop(load),
         }
     }
@@ -95,12 +101,13 @@ struct Run {
     tally: Tally,
     /// How long starts take here: kills at start fall into that time.
     usual_start: Duration,
-    /// The state's files were changed in place, and it was not made anew since: damage may lie where nobody has read yet.
+    /// The state's files were changed in place and not made anew since: damage may lie where nobody has read yet.
     damaged: bool,
 }
 
 fn number_from(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
+    // `make crash` hands on an empty one when none is given.
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
 }
 
@@ -119,7 +126,7 @@ fn rounds_of_kills_lose_nothing_and_double_nothing() {
     };
     let mut left = rounds;
     while left > 0 {
-        let now = left.min(ROUNDS_OF_ONE_WORLD);
+        let now = left.min(if rounds > ROUNDS { ROUNDS_OF_ONE_WORLD_LONG } else { ROUNDS_OF_ONE_WORLD });
         on_one_thread(run.world(now));
         left -= now;
         println!("{} of {rounds} rounds after {:?}: {:?}", rounds - left, started.elapsed(), run.tally);
@@ -145,7 +152,7 @@ impl Run {
             self.tally.comparing += began.elapsed();
             let began = Instant::now();
             let crew = world.put_to_work(&endpoint, self.load());
-            let printed = self.end(&world, server).await;
+            let printed = self.end(&world, server, round).await;
             let outcome = crew.join().await;
             self.tally.working += began.elapsed();
             self.tally.answers += outcome.ended.iter().map(|ended| ended.answers).sum::<usize>();
@@ -224,8 +231,8 @@ impl Run {
     }
 
     /// Lets everybody work for a while, then ends the server. Gives what it printed.
-    async fn end(&mut self, world: &World, server: Server) -> String {
-        match End::pick(&mut self.picker) {
+    async fn end(&mut self, world: &World, server: Server, round: usize) -> String {
+        match End::pick(&mut self.picker, round) {
             End::Kill(load) => {
                 tokio::time::sleep(load).await;
                 self.tally.killed_at_work += 1;
@@ -234,17 +241,12 @@ impl Run {
             End::KillWhileStopping(load, delay) => {
                 tokio::time::sleep(load).await;
                 server.signal(Signal::TERM);
-                tokio::time::sleep(delay).await;
+                checkpoint_in_steps(world, Instant::now() + delay).await;
                 self.tally.killed_while_stopping += 1;
                 kill(server, true)
             }
             End::KillInCheckpoint(delay) => {
-                let redo = world.data().join("state/redo");
-                let give_up = server.started() + CHECKPOINT_WAIT;
-                while Instant::now() < give_up && !redo.exists() {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                tokio::time::sleep(delay).await;
+                checkpoint_in_steps(world, server.started() + CHECKPOINT_EVERY + delay).await;
                 self.tally.killed_in_checkpoint += 1;
                 kill(server, self.damaged)
             }
@@ -295,6 +297,14 @@ fn assert_busy(oracle: &Oracle) {
     let deleted = oracle.messages.iter().filter(|message| message.content.deleted).count();
     println!("{} messages, {edited} of them changed, {deleted} deleted", oracle.messages.len());
     assert!(oracle.messages.len() > 10 && oracle.channels.iter().all(|channel| !channel.found.is_empty()));
+}
+
+/// Waits for a checkpoint that is applied in steps (only large ones are), or until `give_up`.
+async fn checkpoint_in_steps(world: &World, give_up: Instant) {
+    let redo = world.data().join("state/redo");
+    while Instant::now() < give_up && !redo.exists() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Kills it. It must have run until now, unless it runs on a damaged state or was told to stop.

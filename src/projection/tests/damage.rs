@@ -76,6 +76,9 @@ fn a_state_that_fails_in_use_is_refused_at_the_next_open() {
         assert!(error.is_rebuildable(), "{error}");
         assert!(error.to_string().contains("last in use") && error.to_string().contains("corrupted"), "{error}");
     }
+    fs::write(dir.path().join("state/failed"), [0xff; 9]).unwrap();
+    let error = Projection::open(&quiet).err().expect("whatever the mark says, it is one");
+    assert!(error.is_rebuildable(), "{error}");
     let rebuilt = Projection::rebuild(&quiet, "the test").unwrap();
     assert_eq!(rebuilt.applied, Applied::default());
     drop(rebuilt);
