@@ -432,8 +432,10 @@ fn both_readmes_say_the_same() {
             if line.starts_with("```") {
                 code = !code;
             } else if code {
-                // What is said about a command may be translated.
-                commands.push(line.split(" #").next().unwrap().trim_end().to_owned());
+                // What is said about a command may be translated, and so may the names of what is to be filled in.
+                let command = line.split(" #").next().unwrap().trim_end();
+                let parts = command.split('<').map(|part| part.split_once('>').map_or(part, |(_, rest)| rest));
+                commands.push(parts.collect::<Vec<_>>().join("<>"));
             }
         }
         commands.retain(|command| !command.is_empty() && !command.starts_with('#'));
