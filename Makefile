@@ -65,7 +65,7 @@ verify: tools $(UI_DIST) ## Check format, lints, documentation, tidiness, and th
 fix: tools $(UI_STAMP) ## Put right what can be put right by a program: format, lints, the OpenAPI contract
 	cargo fmt
 	cargo clippy --fix --allow-dirty --allow-staged --all-targets
-	UPDATE_OPENAPI=1 cargo test --quiet --test api openapi
+	UPDATE_OPENAPI=1 INSTA_UPDATE=always cargo test --quiet --test api openapi
 	cd web-ui && npm run generate && npm run fix
 
 bench: build ## Measure this machine: every scenario of docs/PERFORMANCE.md at its full size (hours of disk and CPU: see there)

@@ -187,7 +187,6 @@ fn name_operations(path: &str, item: &mut utoipa::openapi::PathItem) {
 }
 
 /// The whole service: API, health, metrics and the web client.
-#[must_use]
 pub fn router(app: App) -> Router {
     let (api, description) = described();
     let document: Bytes = serde_json::to_vec(&description).unwrap_or_default().into();
@@ -199,7 +198,6 @@ pub fn router(app: App) -> Router {
 }
 
 /// The service behind the local admin socket.
-#[must_use]
 pub fn admin_router(app: App) -> Router {
     layers::around(routes::operator().fallback(routes::no_such_path), &app).with_state(app)
 }

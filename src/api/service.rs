@@ -152,7 +152,6 @@ impl Service {
     }
 
     /// What reads the certificate files again; the next connection gets the result.
-    #[must_use]
     pub fn certificate_reload(&self) -> impl Fn() + Send + Sync + 'static {
         let app = self.app.clone();
         move || reload_certificate(&app)
@@ -275,6 +274,13 @@ fn notices(report: &StartReport) -> Vec<String> {
             "{} bytes of an unfinished, never acknowledged write were cut off {} at the last start",
             cut.bytes,
             cut.path.display()
+        ));
+    }
+    if let Some((log_end, state_end)) = report.lost {
+        notices.push(format!(
+            "the disk damaged the end of the log: records {} to {state_end} were acknowledged and are lost; check the disk, \
+             and restore from a backup if these messages matter (the old state is kept beside state/)",
+            log_end + 1
         ));
     }
     if let OpenOutcome::Rebuilt { moved_to, snapshot, .. } = &report.state {

@@ -2,6 +2,8 @@
 //!
 //! What a command creates gets the id and the time of its entry, so neither is in the command.
 
+#![allow(clippy::too_many_arguments, reason = "the derived decoder of an enum takes five")]
+
 use bytes::Bytes;
 
 use super::ids::{ChannelId, InviteId, SessionId, UserId};

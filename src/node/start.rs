@@ -42,6 +42,8 @@ pub struct StartReport {
     pub log: RecoveryReport,
     /// How the state came to be open.
     pub state: OpenOutcome,
+    /// The log's last index and the state's, when the state was ahead: the records between are lost from the log.
+    pub lost: Option<(u64, u64)>,
     /// Entries replayed from the log.
     pub replayed: u64,
     /// How long all of it took.
@@ -110,7 +112,7 @@ impl Node {
                 "a torn tail was cut off the log: a write that was never acknowledged"
             );
         }
-        let opened = open_state(&options, &log)?;
+        let (opened, lost) = open_state(&options, &log)?;
         options.sink.start_from(opened.applied.index);
         let shared = Arc::new(Shared {
             queue: Queue::new(log.last_hlc()),
@@ -126,7 +128,7 @@ impl Node {
         let replayed = replay(&mut applier, (opened.applied.index, log.last_index()))?;
         let node = Self { shared, threads: Arc::default() };
         node.run_threads(log, applier, &options)?;
-        let report = StartReport { log: recovery, state: opened.outcome, replayed, took: started.elapsed() };
+        let report = StartReport { log: recovery, state: opened.outcome, lost, replayed, took: started.elapsed() };
         Ok((node, report))
     }
 
@@ -165,14 +167,23 @@ fn spawn(name: &str, shared: &Arc<Shared>, work: impl FnOnce() + Send + 'static)
     std::thread::Builder::new().name(name.to_owned()).spawn(guarded).map_err(StartError::Thread)
 }
 
-/// Opens the state; rebuilds it when it is damaged or is ahead of the log.
-fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<Opened, StartError> {
+/// Opens the state; rebuilds it when it is damaged or is ahead of the log. Only what is durable in the log is ever
+/// applied, so a state that is ahead proves that the disk lost records: that is told, never passed over.
+fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<(Opened, Option<(u64, u64)>), StartError> {
     let on_fatal = options.on_fatal.clone();
     let fatal = Arc::new(move |error: &ProjectionError| on_fatal(&error.to_string()));
     let state = Options::new(&options.data, options.cluster, fatal);
     let (last, first) = (log.last_index(), log.reader().first_index());
+    let mut lost = None;
     let opened = match Projection::open(&state) {
         Ok(opened) if opened.applied.index > last => {
+            lost = Some((last, opened.applied.index));
+            tracing::error!(
+                log_ends_at = last,
+                state_was_at = opened.applied.index,
+                "the log has lost records that were acknowledged: the disk damaged its end; check the disk, and restore \
+                 from a backup if these messages matter"
+            );
             let reason = format!("the state is at index {}, beyond the log's end {last}", opened.applied.index);
             drop(opened);
             Projection::rebuild(&state, &reason).map_err(StartError::State)?
@@ -192,7 +203,7 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<Opened, StartErr
             "every snapshot is beyond the log's end {last}: the log has lost records; restore from a backup"
         )));
     }
-    Ok(opened)
+    Ok((opened, lost))
 }
 
 /// Applies the entries after `range.0` up to `range.1`; returns how many.

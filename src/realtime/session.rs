@@ -202,7 +202,7 @@ async fn first_message<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut Socket<S>
         }
         match socket.decode() {
             Ok(None | Some(Incoming::Ping(_) | Incoming::Pong(_))) => {}
-            Ok(Some(Incoming::Text(text))) => return Ok(text.into()),
+            Ok(Some(Incoming::Text(text))) => return Ok(text),
             Ok(Some(Incoming::Binary(_))) => return Err(CloseReason::Protocol),
             Ok(Some(Incoming::Close { .. })) => return Err(CloseReason::Gone),
             Err(error) => return Err(CloseReason::Frame(error.close_code())),

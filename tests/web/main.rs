@@ -1,6 +1,8 @@
 //! Two browsers chat through the release binary: starts it, hands `chat.mjs` its address and set-up link, and restarts
 //! it when the script asks for that.
 
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -207,6 +207,7 @@ pub(super) struct ChannelUpdate {
 #[utoipa::path(patch, path = "/channels/{channel_id}", tag = "channels", request_body = ChannelUpdate,
     params(("channel_id" = String, Path), ("If-Match" = String, Header, description = "The version in quotes")),
     security(("bearer" = [])), responses((status = 200, body = Channel), (status = "4XX", body = Problem)))]
+#[expect(clippy::too_many_arguments, reason = "each is an extractor, and the framework asks for them so")]
 pub(super) async fn update(
     State(app): State<App>,
     user: Authed,

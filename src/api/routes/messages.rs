@@ -171,6 +171,7 @@ fn version(IfMatch(version): IfMatch) -> u32 {
     params(("channel_id" = String, Path), ("seq" = u64, Path),
         ("If-Match" = String, Header, description = "The version in quotes")),
     security(("bearer" = [])), responses((status = 200, body = Message), (status = "4XX", body = Problem)))]
+#[expect(clippy::too_many_arguments, reason = "each is an extractor, and the framework asks for them so")]
 pub(super) async fn edit(
     State(app): State<App>,
     user: Authed,

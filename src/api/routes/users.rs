@@ -146,6 +146,7 @@ pub(super) struct UserUpdate {
 #[utoipa::path(patch, path = "/users/{user_id}", tag = "users", request_body = UserUpdate,
     params(("user_id" = String, Path), ("If-Match" = String, Header, description = "The version in quotes")),
     security(("bearer" = [])), responses((status = 200, body = User), (status = "4XX", body = Problem)))]
+#[expect(clippy::too_many_arguments, reason = "each is an extractor, and the framework asks for them so")]
 pub(super) async fn update(
     State(app): State<App>,
     admin: Admin,
