@@ -40,7 +40,8 @@ macro_rules! id_type {
 
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(&self.0)
+                let mut space = [0; DECIMAL_DIGITS_MAX];
+                serializer.serialize_str(decimal(self.0, &mut space))
             }
         }
 
@@ -50,6 +51,24 @@ macro_rules! id_type {
             }
         }
     };
+}
+
+/// The digits of the longest number of 64 bits.
+const DECIMAL_DIGITS_MAX: usize = 20;
+
+/// A number in decimal digits, without the formatting machinery: a page of messages has hundreds of ids.
+fn decimal(mut number: u64, space: &mut [u8; DECIMAL_DIGITS_MAX]) -> &str {
+    let mut start = DECIMAL_DIGITS_MAX;
+    for (at, digit) in space.iter_mut().enumerate().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start = at;
+        if number == 0 {
+            break;
+        }
+    }
+    // Digits are UTF-8; the fallback is never taken.
+    space.get(start..).and_then(|digits| std::str::from_utf8(digits).ok()).unwrap_or_default()
 }
 
 /// Reads an id from its JSON form, a string of decimal digits (JavaScript's numbers cannot hold 64 bits).
@@ -147,6 +166,9 @@ mod tests {
         let id = UserId(u64::MAX);
         assert_eq!(serde_json::to_string(&id).unwrap(), "\"18446744073709551615\"");
         assert_eq!(serde_json::from_str::<UserId>("\"7\"").unwrap(), UserId(7));
+        for number in [0, 9, 10, 1_234_567_890, u64::MAX - 1] {
+            assert_eq!(serde_json::to_string(&UserId(number)).unwrap(), format!("\"{number}\""));
+        }
         assert!(serde_json::from_str::<UserId>("7").is_err());
         assert!(serde_json::from_str::<UserId>("\"-1\"").is_err());
     }

@@ -149,10 +149,12 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
     new_head.last_seq += 1;
     new_head.last_ms = ctx.now_ms;
     let seq = new_head.last_seq;
+    // A copy of its own: a slice would keep the whole record's payload in memory as long as the row.
+    let client_id = bytes::Bytes::copy_from_slice(&command.client_id);
     let message = rows::Message {
         id: ctx.id,
         sender: sender.0,
-        client_id: command.client_id.clone(),
+        client_id: client_id.clone(),
         body: command.body.clone(),
         edits: 0,
         created_ms: ctx.now_ms,
@@ -166,25 +168,26 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
         let moved = rows::Membership { read_seq: seq, ..(*own).clone() };
         ctx.changes.replace(Key::Membership(sender, id), Some(Value::Membership(own)), moved);
     }
-    remember(ctx, ring, Origin { sender, command, seq });
+    remember(ctx, ring, Origin { sender, client_id, channel: id, seq });
     ctx.events.push(Event::MessageCreated { message: view });
     Ok(Reply::Sent(Sent { id: MessageId(ctx.id), channel: id, seq, created_ms: ctx.now_ms, duplicate: false }))
 }
 
 /// A message that was just given its place.
-struct Origin<'a> {
+struct Origin {
     sender: UserId,
-    command: &'a SendMessage,
+    client_id: bytes::Bytes,
+    channel: ChannelId,
     seq: u64,
 }
 
-fn remember(ctx: &mut Context<'_>, ring: &mut SentRing, origin: Origin<'_>) {
+fn remember(ctx: &mut Context<'_>, ring: &mut SentRing, origin: Origin) {
     ring.count += 1;
     let slot = (ring.count % u64::from(limits::SENT_RING)) as u16;
     let row = Arc::new(rows::Sent {
         number: ring.count,
-        client_id: origin.command.client_id.clone(),
-        channel: origin.command.channel,
+        client_id: origin.client_id,
+        channel: origin.channel.0,
         seq: origin.seq,
     });
     let before = ring.rows.get(usize::from(slot)).cloned().flatten().map(Value::Sent);
