@@ -10,7 +10,7 @@ use crate::ops::logging::LogFormat;
 config_section! {
     /// Where the server listens and how clients reach it.
     pub struct ServerConfig in "server" {
-        /// Address and port to listen on. 0.0.0.0 is every IPv4 address of this machine, [::] every IPv6 and IPv4 one.
+        /// Address and port to listen on. 0.0.0.0 is every IPv4 address of this machine, `[::]` every IPv6 and IPv4 one.
         listen: String = "0.0.0.0:8443".to_owned(),
         /// The address people type, used in links and invitations. Without it: https, the listen address and port.
         public_url: Option<String> = None, example "https://chat.example.lan",

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-pub use ack::{AckRule, SoloAck};
+pub use ack::{AckLost, AckRule, SoloAck};
 pub use queue::QueueState;
 pub use start::{NodeOptions, StartError, StartReport};
 

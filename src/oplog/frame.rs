@@ -2,7 +2,7 @@
 //! Must never hand out an entry whose frame, order or chain it has not checked.
 //!
 //! Layout (little-endian): length u32 of the whole frame, CRC32C u32 of everything after it, first index u64, entries u32,
-//! raw body bytes u32, flags u8, chain hash after the frame [32], body.
+//! raw body bytes u32, flags u8, chain hash after the frame `[32]`, body.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 

@@ -1,11 +1,11 @@
 //! Segment files: their names, header and footer. Must never write in place; the writer decides when these bytes go where.
 //!
-//! Header (104 bytes, little-endian): magic [8], format u32, program version [16], cluster [16], first index u64, then the
-//! position before the segment: epoch u64, clock u64, chain hash [32]; CRC32C u32 over all before it.
+//! Header (104 bytes, little-endian): magic `[8]`, format u32, program version `[16]`, cluster `[16]`, first index u64, then the
+//! position before the segment: epoch u64, clock u64, chain hash `[32]`; CRC32C u32 over all before it.
 //!
-//! Footer: magic [8], entries u64, last index u64, epoch u64, clock u64, chain hash [32], offset of the footer u64, points
-//! u32, points of (index u64, offset u64, chain hash before [32]); CRC32C u32 over all before it; footer length u32, magic
-//! [8]: the trailer by which it is found from the end.
+//! Footer: magic `[8]`, entries u64, last index u64, epoch u64, clock u64, chain hash `[32]`, offset of the footer u64, points
+//! u32, points of (index u64, offset u64, chain hash before `[32]`); CRC32C u32 over all before it; footer length u32, magic
+//! `[8]`: the trailer by which it is found from the end.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
