@@ -199,14 +199,20 @@ pub const SNAPSHOT_LOAD_BATCH_BYTES: usize = 16 << 20;
 pub const PROPOSALS_MAX: usize = 16_384;
 /// Payload bytes that may wait for the log thread: bounds the memory of a storm of large messages.
 pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
-/// Entries in one append: an fdatasync is worth sharing, but the first must not wait for thousands of others.
-pub const COMMIT_ENTRIES_MAX: usize = 4_096;
+/// Entries in one append: an fdatasync is worth sharing, but the first must not wait for thousands of others, and the
+/// next batch is written while this one is applied.
+pub const COMMIT_ENTRIES_MAX: usize = 1_024;
 /// Payload bytes in one append.
 pub const COMMIT_BYTES_MAX: usize = 4 << 20;
 /// Durable batches that may wait for the apply thread: enough to keep both threads busy, few enough to push back.
 pub const BATCHES_WAITING_MAX: usize = 2;
-/// Entries applied before their answers and events go out together.
-pub const APPLY_CHUNK_ENTRIES: usize = 512;
+/// Entries applied before their answers and events go out together: enough to share the wake-ups, few enough that
+/// clients send the next ones meanwhile.
+pub const APPLY_CHUNK_ENTRIES: usize = 128;
+/// Entries that the replay at start hands from its reading to its applying thread at once.
+pub const REPLAY_CHUNK_ENTRIES: usize = 1_024;
+/// Such chunks that may wait: bounds the memory of a long replay.
+pub const REPLAY_CHUNKS_WAITING_MAX: usize = 8;
 
 // ---- realtime ----
 

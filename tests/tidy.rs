@@ -359,6 +359,8 @@ const NAMES_NOT_PLACES: &[&str] = &[
     "https://github.com/",
     "https://www.i18next.com",
     "https://reactjs.org/",
+    "https://react.i18next.com/",
+    "https://mantine.dev/",
 ];
 
 #[test]

@@ -34,7 +34,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  holdfast serve --data /srv/holdfast       run it; the first start prints a link
+  holdfast serve --data /srv/holdfast       run the server
   holdfast status --data /srv/holdfast      how the running server is
   holdfast doctor --data /srv/holdfast      look for what would go wrong later
   holdfast config example > holdfast.toml   every setting with its default

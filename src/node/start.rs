@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use super::apply::{Applier, ApplyThread};
 use super::queue::{Proposal, Queue};
 use super::writer::LogThread;
 use super::{AckRule, EventSink, Node, ReplyTo, Role, Shared, now_ms};
-use crate::core::entry::{EntryKind, Origin};
+use crate::core::entry::{Entry, EntryKind, Origin};
 use crate::core::machine::Machine;
 use crate::limits;
-use crate::oplog::{LogError, LogOptions, LogWriter, RecoveryReport};
+use crate::oplog::{EntryIter, LogError, LogOptions, LogWriter, RecoveryReport};
 use crate::projection::{OpenOutcome, Opened, Options, Projection, ProjectionError};
 
 /// What a node is started with.
@@ -206,29 +206,63 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<(Opened, Option<
     Ok((opened, lost))
 }
 
-/// Applies the entries after `range.0` up to `range.1`; returns how many.
+/// Applies the entries after `range.0` up to `range.1`; returns how many. Reading, which verifies every record, has a
+/// thread of its own: the two halves cost about the same, and a start should not take longer than it must.
 fn replay(applier: &mut Applier, range: (u64, u64)) -> Result<u64, StartError> {
     let (applied, last) = range;
     if applied >= last {
         return Ok(0);
     }
+    let entries = applier.shared.reader.clone().read_from(applied + 1)?;
+    let (chunks, received) = sync_channel(limits::REPLAY_CHUNKS_WAITING_MAX);
+    let reader = std::thread::Builder::new()
+        .name("replay-read".to_owned())
+        .spawn(move || read_ahead(entries, &chunks))
+        .map_err(StartError::Thread)?;
     let mut said = Instant::now();
     let mut wakes = Vec::new();
     let mut events = Vec::new();
     let mut count = 0;
-    for entry in applier.shared.reader.clone().read_from(applied + 1)? {
-        let entry = entry?;
-        applier.apply(&entry, &mut events).map_err(StartError::Replay)?;
-        count += 1;
-        if events.len() >= limits::APPLY_CHUNK_ENTRIES {
-            applier.sink.publish(&events, entry.index, &mut wakes);
-            events.clear();
+    for chunk in received {
+        for entry in chunk? {
+            applier.apply(&entry, &mut events).map_err(StartError::Replay)?;
+            count += 1;
         }
+        let index = applied + count;
+        applier.sink.publish(&events, index, &mut wakes);
+        events.clear();
         if said.elapsed() >= REPLAY_REPORT_EVERY {
-            tracing::info!(index = entry.index, of = last, "replaying the log");
+            tracing::info!(index, of = last, "replaying the log");
             said = Instant::now();
         }
     }
+    if reader.join().is_err() {
+        return Err(StartError::Replay("the thread that reads the log panicked".to_owned()));
+    }
     applier.sink.publish(&events, last, &mut wakes);
     Ok(count)
+}
+
+/// Hands the entries on in chunks, until the end, the first error, or until nobody wants more.
+fn read_ahead(entries: EntryIter, chunks: &SyncSender<Result<Vec<Entry>, LogError>>) {
+    let mut chunk = Vec::with_capacity(limits::REPLAY_CHUNK_ENTRIES);
+    for entry in entries {
+        match entry {
+            Ok(entry) => chunk.push(entry),
+            Err(error) => {
+                // What is good before the damage is applied first, then the damage is told.
+                if chunks.send(Ok(chunk)).is_ok() {
+                    drop(chunks.send(Err(error)));
+                }
+                return;
+            }
+        }
+        if chunk.len() == limits::REPLAY_CHUNK_ENTRIES {
+            let full = std::mem::replace(&mut chunk, Vec::with_capacity(limits::REPLAY_CHUNK_ENTRIES));
+            if chunks.send(Ok(full)).is_err() {
+                return;
+            }
+        }
+    }
+    drop(chunks.send(Ok(chunk)));
 }
