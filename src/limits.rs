@@ -155,6 +155,9 @@ pub const STATE_STORE_CACHE_BYTES: u64 = 64 << 20;
 pub const STATE_STORE_FLUSH_MS: u64 = 1_000;
 /// Pairs applied to sled at once: it locks readers out meanwhile, for a few milliseconds at this size.
 pub const STATE_STEP_PAIRS: usize = 128;
+/// Bytes of a checkpoint between two syncs. On a journalling file system the log's fsync waits for what others have
+/// dirtied, so a checkpoint's 40 MB in one piece would be a stall of 200 ms for every sender.
+pub const STATE_SYNC_BYTES: usize = 2 << 20;
 /// How long an open waits for another process to let go of the state.
 pub const STATE_LOCK_WAIT_MS: u64 = 3_000;
 /// A stored value. sled puts larger items into files of their own that it never syncs; a leaf holds about 17 pairs.

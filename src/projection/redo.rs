@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::error::ProjectionError;
 use super::snapshot::sync_dir;
 use super::store::Batch;
+use crate::limits;
 
 /// Where the store's own row is: the number of the last batch (u64, little-endian) and 1 while it is in steps, else 0.
 pub(crate) const CONTROL_KEY: &[u8] = &[0, 0];
@@ -64,7 +65,11 @@ pub(crate) fn write(state: &Path, number: u64, batch: &Batch) -> Result<(), Proj
     let (path, temporary) = (file(state), state.join("redo.new"));
     let write = || {
         let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
+        // In pieces: behind one large sync, the log's own fsync (and every sender) would wait for all of it.
+        for piece in bytes.chunks(limits::STATE_SYNC_BYTES) {
+            file.write_all(piece)?;
+            file.sync_data()?;
+        }
         file.sync_all()?;
         std::fs::rename(&temporary, &path)
     };

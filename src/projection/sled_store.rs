@@ -103,6 +103,7 @@ impl SledStore {
     fn apply_steps(&self, control: &mut Control, steps: Vec<Batch>) -> Result<(), ProjectionError> {
         let db = self.db()?;
         let last = steps.len().saturating_sub(1);
+        let mut unsynced = 0;
         for (place, step) in steps.into_iter().enumerate() {
             control.in_steps = place < last;
             let mut changes = sled::Batch::default();
@@ -112,14 +113,25 @@ impl SledStore {
                     Some(value) => {
                         // Larger values would go to files that sled never syncs.
                         assert!(value.len() <= limits::STATE_VALUE_BYTES_MAX, "values are split before they get here");
+                        unsynced += value.len();
                         changes.insert(key, value);
                     }
                     None => changes.remove(key),
                 }
             }
             fenced("apply", || db.apply_batch(changes))?;
+            if unsynced >= limits::STATE_SYNC_BYTES {
+                // For the same reason as in the redo file; what makes the batch durable is the sync at its end.
+                self.sync_file()?;
+                unsynced = 0;
+            }
         }
         Ok(())
+    }
+
+    /// sled's flush only hands the pages to the kernel; fsync is per inode, so any handle will do.
+    fn sync_file(&self) -> Result<(), ProjectionError> {
+        self.file.sync_data().map_err(|e| ProjectionError::io("sync", &self.path.join("db"), &e))
     }
 
     /// Whether there was a database before this open: then it is not empty, or it was damaged.
@@ -234,8 +246,7 @@ impl Store for SledStore {
     fn sync(&self) -> Result<(), ProjectionError> {
         let db = self.db()?;
         fenced("flush", || db.flush())?;
-        // sled's flush only hands the pages to the kernel; fsync is per inode, so any handle will do.
-        self.file.sync_data().map_err(|e| ProjectionError::io("sync", &self.path.join("db"), &e))?;
+        self.sync_file()?;
         redo::remove(&self.path)
     }
 
