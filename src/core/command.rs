@@ -49,7 +49,10 @@ pub struct Envelope {
     #[prost(message, optional, tag = "1")]
     pub actor: Option<Actor>,
     /// For what.
-    #[prost(oneof = "Command", tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40")]
+    #[prost(
+        oneof = "Command",
+        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41"
+    )]
     pub command: Option<Command>,
 }
 
@@ -116,6 +119,9 @@ pub enum Command {
     /// Change the settings.
     #[prost(message, tag = "40")]
     UpdateSettings(UpdateSettings),
+    /// Note that the node uses another certificate. The certificate itself is a matter of the node, not of the log.
+    #[prost(message, tag = "41")]
+    NoteCertificate(NoteCertificate),
 }
 
 /// Send a message.
@@ -428,6 +434,17 @@ pub struct UpdateSettings {
     /// How long an author may edit a message, in seconds; 0: for ever.
     #[prost(uint64, optional, tag = "6")]
     pub edit_window_seconds: Option<u64>,
+}
+
+/// Note that the node uses another certificate.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NoteCertificate {
+    /// The certificate before, as JSON without secrets.
+    #[prost(string, tag = "1")]
+    pub before: String,
+    /// The certificate now, likewise.
+    #[prost(string, tag = "2")]
+    pub after: String,
 }
 
 /// The payload of a log entry of kind `StateHash`.

@@ -130,6 +130,7 @@ impl Machine {
             Command::RemoveMember(c) => channels::remove_member(ctx, c),
             Command::UpdateMembership(c) => channels::update_membership(ctx, c),
             Command::UpdateSettings(c) => settings::update(ctx, c),
+            Command::NoteCertificate(c) => settings::note_certificate(ctx, c),
         }
     }
 }

@@ -196,6 +196,10 @@ async fn a_certificate_is_uploaded_and_new_connections_get_it() {
     let installed = owner.api.put("/admin/certificate", json!({"chain_pem": chain, "key_pem": key})).await.expect(200);
     assert_eq!((&installed["own_ca"], &installed["sans"]), (&json!(false), &json!(["127.0.0.1"])));
     assert!(open.ask(json!({"op": "ping"})).await["pos"].is_string(), "open connections stay");
+    let trail = owner.api.get("/audit?action=certificate.install").await.expect(200);
+    assert_eq!(trail["items"].as_array().unwrap().len(), 1, "only the one that was installed");
+    assert_eq!(trail["items"][0]["before"]["sha256_fingerprint"], own["sha256_fingerprint"]);
+    assert_eq!(trail["items"][0]["after"]["sha256_fingerprint"], installed["sha256_fingerprint"]);
     // A client that has not been here before: others may resume their TLS session, without a look at a certificate.
     let trusting = |ca: PathBuf| Api::new(Endpoint::new(&server.url(), &Trust::CaFile(ca)).unwrap());
     trusting(server.data().join("tls/ca.pem")).try_get("/healthz").await.unwrap_err();

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession, SendMessage,
-    SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NoteCertificate, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession,
+    SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdateSettings, UpdateUser,
 };
 use prost::Message as _;
 
@@ -35,11 +35,12 @@ const fn name(command: &Command) -> &'static str {
         Command::RemoveMember(_) => "remove_member",
         Command::UpdateMembership(_) => "update_membership",
         Command::UpdateSettings(_) => "update_settings",
+        Command::NoteCertificate(_) => "note_certificate",
     }
 }
 
 /// How many names [`name`] has.
-const COMMANDS: usize = 20;
+const COMMANDS: usize = 21;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const OTHER: u64 = 0x1112_1314_1516_1718;
@@ -98,6 +99,10 @@ fn samples() -> Vec<Command> {
         }),
         Command::RevokeInvite(RevokeInvite { invite: ID }),
         Command::AcceptInvite(AcceptInvite { token_hash: sixteen(), user: Some(new_user()) }),
+        Command::NoteCertificate(NoteCertificate {
+            before: "{}".to_owned(),
+            after: "{\"subject\":\"CN=x\"}".to_owned(),
+        }),
         Command::UpdateSettings(UpdateSettings {
             version: 2,
             organisation: Some(text("Acme")),

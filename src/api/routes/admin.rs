@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::api::extract::{Admin, Authed, IfMatch, Json};
 use crate::api::{ApiError, App, Problem, expect_reply};
 use crate::core::chat::{Reply, forms};
-use crate::core::command::{Command, UpdateSettings};
+use crate::core::command::{Command, NoteCertificate, UpdateSettings};
 use crate::core::event::Settings;
 use crate::core::keys::Key;
 use crate::core::rows;
@@ -106,6 +106,7 @@ pub(super) async fn install_certificate(
     Json(body): Json<CertificateBody>,
 ) -> Result<axum::Json<CertificateInfo>, ApiError> {
     let tls = app.tls.clone().ok_or_else(no_tls)?;
+    let before = tls.info();
     let installed = tokio::task::spawn_blocking(move || {
         tls.install(body.chain_pem.as_bytes(), body.key_pem.as_bytes(), unix_seconds())
     })
@@ -114,6 +115,9 @@ pub(super) async fn install_certificate(
         ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.code(), "This certificate cannot be used.")
             .with_detail(error.to_string())
     })?;
+    let text = |info: &CertificateInfo| serde_json::to_string(info).unwrap_or_default();
+    let note = NoteCertificate { before: text(&before), after: text(&info) };
+    app.act(admin.actor(), Command::NoteCertificate(note)).await?;
     tracing::info!(fingerprint = info.sha256_fingerprint, user = %admin.id(), "a certificate was installed");
     Ok(axum::Json(info))
 }

@@ -2,7 +2,7 @@
 
 use super::users::{self, Creation};
 use super::{Act, Context, Reply, Ruled, json};
-use crate::core::command::{SetUp, UpdateSettings};
+use crate::core::command::{NoteCertificate, SetUp, UpdateSettings};
 use crate::core::event::{self, Event};
 use crate::core::keys::Key;
 use crate::core::refusal::{Current, Refusal, RefusalCode};
@@ -61,4 +61,12 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateSettings) -> Ruled<R
     });
     ctx.events.push(Event::SettingsUpdated { settings: after.clone() });
     Ok(Reply::Settings(after))
+}
+
+/// Notes in the audit trail that an admin installed a certificate.
+pub(crate) fn note_certificate(ctx: &mut Context<'_>, command: &NoteCertificate) -> Ruled<Reply> {
+    ctx.require_admin()?;
+    let (before, after) = (serde_json::from_str(&command.before).ok(), serde_json::from_str(&command.after).ok());
+    ctx.audit(Act { action: "certificate.install", kind: "certificate", target: 0, before, after });
+    Ok(Reply::Done)
 }
