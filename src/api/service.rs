@@ -18,7 +18,7 @@ use crate::core::keys::Key;
 use crate::core::rows;
 use crate::core::view::ViewExt;
 use crate::limits;
-use crate::node::{Node, NodeOptions, SoloAck, StartReport, now_ms};
+use crate::node::{Node, NodeOptions, SoloAck, StartReport, now_ms, now_seconds};
 use crate::ops::datadir::DataDir;
 use crate::ops::disk::{DiskReserve, DiskWatch};
 use crate::ops::durable_file::write_private;
@@ -219,8 +219,7 @@ fn open_tls(options: &ServiceOptions, bound: SocketAddr) -> Result<ServerTls, Se
     }
     names.sort_unstable();
     names.dedup();
-    let now_seconds = (now_ms() / 1_000) as i64;
-    ServerTls::open(TlsOptions { dir: options.dir.path("tls"), names }, now_seconds).map_err(failed)
+    ServerTls::open(TlsOptions { dir: options.dir.path("tls"), names }, now_seconds()).map_err(failed)
 }
 
 /// The host of an `https://host:port` address.
@@ -361,7 +360,7 @@ async fn chores(app: App) {
 /// Renews the own certificate when it is due, and takes over files that were replaced.
 fn reload_certificate(app: &App) {
     let Some(tls) = &app.tls else { return };
-    match tls.reload((now_ms() / 1_000) as i64) {
+    match tls.reload(now_seconds()) {
         Ok(info) => tracing::info!(fingerprint = info.sha256_fingerprint, "the certificate files were read"),
         Err(error) => tracing::error!(%error, "the certificate could not be read or renewed; the one in use stays"),
     }

@@ -241,6 +241,12 @@ impl Node {
     }
 }
 
+/// The wall clock, in Unix seconds, as certificates count.
+#[must_use]
+pub fn now_seconds() -> i64 {
+    (now_ms() / 1_000) as i64
+}
+
 /// The wall clock, in Unix milliseconds; 0 before 1970.
 #[must_use]
 pub fn now_ms() -> u64 {

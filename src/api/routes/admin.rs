@@ -67,11 +67,6 @@ pub(super) async fn update_settings(
     expect_reply!(app.act(admin.actor(), command).await?, Reply::Settings(settings) => axum::Json(settings))
 }
 
-/// The wall clock, in Unix seconds.
-fn unix_seconds() -> i64 {
-    (crate::node::now_ms() / 1_000) as i64
-}
-
 fn no_tls() -> ApiError {
     ApiError::new(StatusCode::NOT_FOUND, "no_tls", "This server does not do TLS itself.")
 }
@@ -108,7 +103,7 @@ pub(super) async fn install_certificate(
     let tls = app.tls.clone().ok_or_else(no_tls)?;
     let before = tls.info();
     let installed = tokio::task::spawn_blocking(move || {
-        tls.install(body.chain_pem.as_bytes(), body.key_pem.as_bytes(), unix_seconds())
+        tls.install(body.chain_pem.as_bytes(), body.key_pem.as_bytes(), crate::node::now_seconds())
     })
     .await;
     let info = installed.map_err(ApiError::internal)?.map_err(|error| {
