@@ -8,6 +8,7 @@ pub mod chat;
 pub mod command;
 pub mod entry;
 pub mod event;
+pub mod failover;
 pub mod ids;
 pub mod keys;
 pub mod machine;
