@@ -359,3 +359,19 @@ pub const BENCH_FAULTS_TOLD_MAX: usize = 5;
 pub const BENCH_PROGRESS_TERMINAL_MS: u64 = 500;
 /// The time between two lines of progress in a file.
 pub const BENCH_PROGRESS_LOG_MS: u64 = 5_000;
+
+// The pair
+
+/// Between two heartbeats: four can be lost before a second has passed, and two hundred bytes a second cost nothing.
+pub const PAIR_HEARTBEAT_MS: u64 = 250;
+/// Silence of the active after which the standby stands: six heartbeats, more than a pause of a busy disk.
+pub const PAIR_FAIL_AFTER_MS: u64 = 1_500;
+/// How long a record waits for the standby before the active asks to acknowledge alone: people notice more than a second.
+pub const PAIR_SOLO_AFTER_MS: u64 = 1_000;
+/// Silence of both others after which an active calls itself isolated: longer than `PAIR_FAIL_AFTER_MS`, so that the
+/// other side was promoted when clients are sent there.
+pub const PAIR_LEASE_MS: u64 = 2_000;
+/// Without a witness: silence after which a standby promotes itself. Longer than with one, as nobody else is asked.
+pub const PAIR_PROMOTE_AFTER_MS: u64 = 4_000;
+/// How long writes are held for a planned switchover: what section 1 of the design allows it to take.
+pub const PAIR_SWITCHOVER_MS: u64 = 1_000;

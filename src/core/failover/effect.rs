@@ -37,7 +37,8 @@ pub enum Effect {
         /// The epoch.
         epoch: Epoch,
     },
-    /// The member is not active any more (or never was): take no writes, close the clients' sessions, send nobody records.
+    /// The member is not active any more: take no writes, close the clients' sessions, send nobody records. Ends a hold
+    /// and an isolation, too.
     StepDown,
     /// Everything up to this index is committed: acknowledge it (active), apply it (both).
     Commit {
@@ -48,12 +49,15 @@ pub enum Effect {
     HoldWrites(bool),
     /// Neither standby nor witness is heard: close the clients' sessions and refuse writes (`true`), or go on (`false`).
     Isolate(bool),
-    /// The own log differs from the active's from this index on: put the tail into quarantine, cut it, start again.
+    /// The own log differs from the active's from this index on: put the tail into quarantine, cut it directly before the
+    /// fork, and build the member anew from its durable state. Until then it takes part in votes as before.
     Rewind {
         /// The fork: the first index to go.
         fork: u64,
     },
-    /// The own log cannot be continued by the active's: put what differs into quarantine, bootstrap beside it.
+    /// The own log cannot be continued by the active's: put what differs into quarantine, bootstrap beside it. The new
+    /// log replaces the old one in one durable step, not before it reaches the active's `EpochStarted` record; then the
+    /// member is built anew from its durable state.
     Bootstrap,
     /// Find out whether the reference address and the peer's addresses answer; reply with `Input::Probed`.
     Probe,
@@ -91,7 +95,24 @@ pub enum Notice {
         unvoted: bool,
         /// By the operator's `promote --force`.
         forced: bool,
+        /// It could not know up to where the former active had acknowledged: it was started since, or only heard of a
+        /// newer one.
+        blind: bool,
     },
+    /// This node follows the active of this epoch.
+    Following {
+        /// Whom.
+        active: Member,
+        /// In which epoch.
+        epoch: Epoch,
+    },
+    /// The own log holds records that the active's does not: they go into quarantine.
+    Diverged {
+        /// The first of them.
+        fork: u64,
+    },
+    /// The own log cannot be continued by the active's.
+    Bootstrapping,
     /// This node stepped down.
     SteppedDown {
         /// The epoch that it met.
@@ -108,8 +129,14 @@ pub enum Notice {
     Isolated,
     /// One of them is heard again.
     Reached,
+    /// A planned switchover has begun: writes are held.
+    SwitchoverBegun,
+    /// A planned switchover did not begin.
+    SwitchoverRefused(Refused),
     /// A planned switchover did not succeed in time; this node goes on as active.
     SwitchoverFailed,
+    /// `promote --force` changed nothing: this node is active and acknowledges.
+    ForceNotNeeded,
     /// This node does not promote itself; people should know why.
     Waiting(WaitingFor),
 }
@@ -129,4 +156,19 @@ pub enum WaitingFor {
     PeerAlive,
     /// Automatic promotion is switched off.
     TheOperator,
+    /// The witness is new and was not told yet who holds everything: it votes for nobody.
+    TheWitness,
+}
+
+/// Why a planned switchover does not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Refused {
+    /// This node is not the active.
+    NotActive,
+    /// There is no other data node.
+    NoPeer,
+    /// The standby does not hold everything.
+    Exposed,
+    /// One is under way.
+    UnderWay,
 }

@@ -17,6 +17,7 @@ pub enum Input {
         message: Message,
     },
     /// Own records are written and on their way to the disk up to this index: acks are waited for from now on (active).
+    /// Has no meaning for a standby.
     Written {
         /// The last record's index.
         index: u64,
@@ -39,6 +40,8 @@ pub enum Input {
         epoch: Epoch,
         /// How the two logs relate.
         relation: Relation,
+        /// Up to where the active said, along with that, that records are committed; 0 when it said nothing.
+        commit: u64,
     },
     /// What the probe of the reference address and of the peer's addresses found: the answer to `Effect::Probe`.
     Probed {
@@ -49,12 +52,22 @@ pub enum Input {
     },
     /// The operator's word.
     Ordered(Order),
-    /// The members changed: by a record of the log that was applied, or by joining.
+    /// The members, for a data node: before `Start` what the own log says, later at every change, and at joining.
+    ///
+    /// An active is told when the record that says so is *committed*; a standby as soon as it is in its log, before the
+    /// `Synced` that covers it; either again when the record is cut off. So no two witnesses can be in force at once.
     Members {
         /// The other data node.
         peer: Option<Member>,
         /// The witness.
         witness: Option<Member>,
+    },
+    /// The data nodes, for a witness: whom it listens to. An active or a witness that it trusts told it.
+    DataNodes {
+        /// One of them.
+        first: Member,
+        /// The other.
+        second: Option<Member>,
     },
 }
 
@@ -80,6 +93,6 @@ pub enum Relation {
 pub enum Order {
     /// Planned switchover, told to the active.
     Switchover,
-    /// `promote --force`: become active although nobody votes.
+    /// `promote --force`: become active although nobody votes; on an active: acknowledge alone although nobody agrees.
     ForcePromote,
 }

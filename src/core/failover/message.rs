@@ -1,13 +1,15 @@
 //! What members tell each other. Every message carries its sender's epoch; a lower one is refused with the higher one.
 
-use super::{Epoch, LogEnd, Member};
+use super::{Epoch, LogEnd, Member, NOBODY};
 
 /// Whether acknowledgements need both data nodes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum PairingState {
     /// A record is acknowledged when it is durable on both data nodes.
-    #[default]
-    Paired,
+    Paired {
+        /// The other one. It is named, so that a node that joined later is not taken for one that holds everything.
+        standby: Member,
+    },
     /// The active acknowledges alone, in exactly this epoch.
     Solo {
         /// The epoch that may.
@@ -17,10 +19,17 @@ pub enum PairingState {
     },
 }
 
+/// "Both, and the other one is nobody yet": only in a record of version 0, which means nothing.
+impl Default for PairingState {
+    fn default() -> Self {
+        Self::Paired { standby: NOBODY }
+    }
+}
+
 /// What is agreed on who holds everything. With a witness its record counts; changed by compare-and-set on the version.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pairing {
-    /// Counts the changes.
+    /// Counts the changes; 0 when nothing was ever agreed: a new witness, which votes for nobody.
     pub version: u64,
     /// The epoch in which it was last changed.
     pub epoch: Epoch,
@@ -104,6 +113,7 @@ pub enum Message {
         index: u64,
     },
     /// The active has stopped taking writes and asks the standby, which holds everything up to `index`, to stand at once.
+    /// Without a meaning when the standby does not: it waits for the next one.
     HandOver {
         /// The active's epoch.
         epoch: Epoch,

@@ -4,17 +4,26 @@
 //! Clocks only decide how quickly things happen, never whether they are safe: the protocol asks for timers and is told
 //! when one fires, and it must be right whenever that is. `now_ms` is only ever shown to people.
 
+mod durable;
 mod effect;
 mod input;
 mod message;
+mod settings;
+mod status;
 
-pub use effect::{Effect, Notice, Timer, WaitingFor};
+pub use durable::{Durable, Unreadable, WitnessDurable};
+pub use effect::{Effect, Notice, Refused, Timer, WaitingFor};
 pub use input::{Input, Order, Relation};
 pub use message::{Message, Pairing, PairingState};
+pub use settings::Settings;
+pub use status::{Contact, NotAutomatic, Role, Status};
 
 /// A member of the pair: a data node (its number in the log's origins) or the witness. A member that lost its durable
 /// state comes back under a number that was never used.
 pub type Member = u16;
+
+/// The number of no member.
+pub const NOBODY: Member = 0;
 
 /// An epoch: its number in the high 48 bits, the member that stood for it in the low 16. Ordered, and no two members can
 /// ever hold the same one.
