@@ -29,6 +29,30 @@ pub const ORGANISATION_CHARS_MAX: usize = 120;
 pub const TIME_ZONE_CHARS_MAX: usize = 64;
 /// What a device calls itself.
 pub const DEVICE_CHARS_MAX: usize = 100;
+// ---- the pair ----
+
+/// Data nodes of a pair: the protocol is for two.
+pub const PAIR_DATA_MEMBERS_MAX: usize = 2;
+/// Witnesses of a pair: a third vote decides, a fourth would tie.
+pub const PAIR_WITNESSES_MAX: usize = 1;
+/// A member's number: ids have 10 bits for the node that made them.
+pub const PAIR_NUMBER_MAX: u32 = 1_023;
+/// Addresses of one member: the main link and up to three second ones.
+pub const PAIR_ADDRESSES_MAX: usize = 4;
+/// Bytes of `host:port`: a DNS name of 253, a colon, five digits.
+pub const PAIR_ADDRESS_BYTES_MAX: usize = 259;
+/// Bytes of the URL that clients use.
+pub const PAIR_CLIENT_URL_BYTES_MAX: usize = 512;
+/// What people call a member.
+pub const PAIR_NAME_CHARS_MAX: usize = 80;
+/// Bytes of what else there is to say about an event of the pair.
+pub const PAIR_NOTE_BYTES_MAX: usize = 2_048;
+/// The shortest time between heartbeats: below it, scheduling on a busy machine looks like silence.
+pub const PAIR_HEARTBEAT_MS_MIN: u32 = 50;
+/// The longest of a pair's timings: beyond a minute nobody would call it a warm standby.
+pub const PAIR_TIMING_MS_MAX: u32 = 60_000;
+/// Heartbeats that must be missing before silence means anything: one may be lost, one be late.
+pub const PAIR_SILENT_HEARTBEATS_MIN: u32 = 3;
 // ---- Operations: configuration, TLS, authentication, blobs, disk, logging, command line ----
 
 /// Bytes of a configuration file. Ours is 4 KiB with every comment; more is a wrong file.

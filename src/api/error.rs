@@ -206,6 +206,7 @@ impl From<Refusal> for ApiError {
                 Current::Channel(channel) => serde_json::to_value(channel),
                 Current::Message(message) => serde_json::to_value(message),
                 Current::Settings(settings) => serde_json::to_value(settings),
+                Current::Pair(pair) => serde_json::to_value(pair),
             };
             json.ok()
         });

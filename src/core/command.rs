@@ -8,6 +8,13 @@ use bytes::Bytes;
 
 use super::ids::{ChannelId, InviteId, SessionId, UserId};
 
+/// The level of commands that this build understands: it grows with every release that adds a command.
+///
+/// - 1: the commands of a node that is alone (tags 2 to 41).
+/// - 2: the first release with a pair. Every build that can be a member understands these, so the pair's own commands
+///   (`UpdatePair`, `NotePair`, `Salvage`) are of this level, and there is no pair below it.
+pub const LEVEL: u32 = 2;
+
 /// Who asked for a change.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Actor {
@@ -35,6 +42,18 @@ impl Actor {
         Self { user: user.0, session: 0, address: String::new() }
     }
 
+    /// The node itself, for what it notes without being asked.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { user: 0, session: 0, address: "system".to_owned() }
+    }
+
+    /// Whether this is the node itself.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.user == 0 && self.address == "system"
+    }
+
     /// Whether this is the operator at the machine.
     #[must_use]
     pub fn is_operator(&self) -> bool {
@@ -51,7 +70,7 @@ pub struct Envelope {
     /// For what.
     #[prost(
         oneof = "Command",
-        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41"
+        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51"
     )]
     pub command: Option<Command>,
 }
@@ -122,6 +141,12 @@ pub enum Command {
     /// Note that the node uses another certificate. The certificate itself is a matter of the node, not of the log.
     #[prost(message, tag = "41")]
     NoteCertificate(NoteCertificate),
+    /// Change who belongs to the pair and what its members agree on. Level 2.
+    #[prost(message, tag = "50")]
+    UpdatePair(UpdatePair),
+    /// Note what happened to the pair. Level 2.
+    #[prost(message, tag = "51")]
+    NotePair(NotePair),
 }
 
 /// Send a message.
@@ -447,6 +472,109 @@ pub struct NoteCertificate {
     pub after: String,
 }
 
+/// Change who belongs to the pair and what its members agree on: the whole of it, as it is to be.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UpdatePair {
+    /// The version that it is based on; 0 when there is no pair yet.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// The members. Who is missing leaves for ever; who is new has the next number.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<super::rows::PairMember>,
+    /// Without a witness: the standby may promote itself.
+    #[prost(bool, tag = "3")]
+    pub auto_promote: bool,
+    /// `host:port` of an always-on host, or empty.
+    #[prost(string, tag = "4")]
+    pub reference: String,
+    /// The timings.
+    #[prost(message, optional, tag = "5")]
+    pub timings: Option<super::rows::PairTimings>,
+    /// Commands above this level are not used although all members understand them; absent: all are.
+    #[prost(uint32, optional, tag = "6")]
+    pub level_held: Option<u32>,
+}
+
+/// Note what happened to the pair, for the audit trail.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NotePair {
+    /// What.
+    #[prost(enumeration = "PairEvent", tag = "1")]
+    pub what: i32,
+    /// Which member it is about; 0: the pair.
+    #[prost(uint32, tag = "2")]
+    pub member: u32,
+    /// In which epoch.
+    #[prost(uint64, tag = "3")]
+    pub epoch: u64,
+    /// From or at which index; 0 when that says nothing.
+    #[prost(uint64, tag = "4")]
+    pub index: u64,
+    /// How many records it is about; 0 when that says nothing.
+    #[prost(uint64, tag = "5")]
+    pub records: u64,
+    /// What else there is to say, for people.
+    #[prost(string, tag = "6")]
+    pub text: String,
+}
+
+/// What can happen to a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum PairEvent {
+    /// Somebody made an invitation to join.
+    Invited = 1,
+    /// A member joined.
+    Joined = 2,
+    /// A member left, or was removed.
+    Left = 3,
+    /// A member became active by votes, or by the checks without a witness.
+    Promoted = 4,
+    /// A member became active by the operator's word.
+    PromotedByForce = 5,
+    /// A member stopped being active.
+    SteppedDown = 6,
+    /// The active acknowledges alone from here on.
+    Exposed = 7,
+    /// Both data nodes have what is acknowledged from here on.
+    Protected = 8,
+    /// The active handed over as planned.
+    Switchover = 9,
+    /// A member cut its diverged tail off; that many records are in quarantine.
+    Rewound = 10,
+    /// What a diverged tail held was proposed again, as far as the active lacked it.
+    Salvaged = 11,
+    /// A member was filled from a snapshot.
+    Bootstrapped = 12,
+    /// A member's state differs from the active's at that index.
+    StateMismatch = 13,
+    /// An upgrade was held back, or released.
+    LevelHeld = 14,
+}
+
+impl PairEvent {
+    /// The name in the audit trail, behind `pair.`.
+    #[must_use]
+    pub const fn action(self) -> &'static str {
+        match self {
+            Self::Invited => "pair.invited",
+            Self::Joined => "pair.joined",
+            Self::Left => "pair.left",
+            Self::Promoted => "pair.promoted",
+            Self::PromotedByForce => "pair.promoted_by_force",
+            Self::SteppedDown => "pair.stepped_down",
+            Self::Exposed => "pair.exposed",
+            Self::Protected => "pair.protected",
+            Self::Switchover => "pair.switchover",
+            Self::Rewound => "pair.rewound",
+            Self::Salvaged => "pair.salvaged",
+            Self::Bootstrapped => "pair.bootstrapped",
+            Self::StateMismatch => "pair.state_mismatch",
+            Self::LevelHeld => "pair.level_held",
+        }
+    }
+}
+
 /// The payload of a log entry of kind `StateHash`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct StateHashRecord {
@@ -459,6 +587,16 @@ pub struct StateHashRecord {
 }
 
 impl Command {
+    /// The lowest [`LEVEL`] of a build that understands it. A command of a new release gets the new level here, and is
+    /// then refused before it is logged (`pair::allowed`) until every member of the pair has been upgraded.
+    #[must_use]
+    pub const fn level(&self) -> u32 {
+        match self {
+            Self::UpdatePair(_) | Self::NotePair(_) => 2,
+            _ => 1,
+        }
+    }
+
     /// The channel whose messages or members it is about, if there is one.
     #[must_use]
     pub const fn channel(&self) -> Option<ChannelId> {

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ids::{ChannelId, InviteId, MessageId, SessionId, UserId};
-use super::rows::{self, ChannelKind, MemberRole, NotifyLevel, Role};
+use super::rows::{self, ChannelKind, MemberRole, NotifyLevel, PairMemberKind, Role};
 
 /// A person or a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -364,6 +364,92 @@ impl Audit {
             target_id: row.target.to_string(),
             before: json(&row.before),
             after: json(&row.after),
+        }
+    }
+}
+
+/// A member of the pair.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PairMember {
+    /// Its number; never used a second time.
+    pub number: u32,
+    /// What it is.
+    pub kind: PairMemberKind,
+    /// `host:port` for the other members: the main link first, then second ones.
+    pub addresses: Vec<String>,
+    /// The URL that clients use; empty for a witness.
+    pub client_url: String,
+    /// SHA-256 of its certificate, in hex.
+    pub fingerprint: String,
+    /// What people call it.
+    pub name: String,
+    /// The level of commands that its build understands.
+    pub level: u32,
+}
+
+/// When a pair notices what, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PairTimings {
+    /// Between two heartbeats.
+    pub heartbeat_ms: u32,
+    /// After so much silence of the active the standby stands.
+    pub fail_after_ms: u32,
+    /// After so long without an ack of the standby the active asks to go on alone.
+    pub solo_after_ms: u32,
+    /// After so long without anybody the active closes its clients' sessions.
+    pub lease_ms: u32,
+    /// Without a witness: after so much silence the standby promotes itself.
+    pub promote_after_ms: u32,
+}
+
+/// The pair and what its members agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Pair {
+    /// Counts the changes.
+    pub version: u64,
+    /// The members, in the order of their numbers.
+    pub members: Vec<PairMember>,
+    /// The numbers of former members.
+    pub retired: Vec<u32>,
+    /// Without a witness: the standby may promote itself.
+    pub auto_promote: bool,
+    /// `host:port` of an always-on host; null: none.
+    pub reference: Option<String>,
+    /// The timings.
+    pub timings: PairTimings,
+    /// The level that all members use.
+    pub level: u32,
+    /// Commands above this level are held back; null: none are.
+    pub level_held: Option<u32>,
+}
+
+impl From<&rows::Pair> for Pair {
+    fn from(row: &rows::Pair) -> Self {
+        let member = |row: &rows::PairMember| PairMember {
+            number: row.number,
+            kind: row.kind(),
+            addresses: row.addresses.clone(),
+            client_url: row.client_url.clone(),
+            fingerprint: data_encoding::HEXLOWER.encode(&row.fingerprint),
+            name: row.name.clone(),
+            level: row.level,
+        };
+        let timings = row.timings.unwrap_or(super::pair::TIMINGS_DEFAULT);
+        Self {
+            version: row.version,
+            members: row.members.iter().map(member).collect(),
+            retired: row.retired.clone(),
+            auto_promote: row.auto_promote,
+            reference: (!row.reference.is_empty()).then(|| row.reference.clone()),
+            timings: PairTimings {
+                heartbeat_ms: timings.heartbeat_ms,
+                fail_after_ms: timings.fail_after_ms,
+                solo_after_ms: timings.solo_after_ms,
+                lease_ms: timings.lease_ms,
+                promote_after_ms: timings.promote_after_ms,
+            },
+            level: super::pair::level_of(row),
+            level_held: row.level_held,
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum Key {
     Sent(UserId, u16),
     /// The audit trail by log index.
     Audit(u64),
+    /// The members of the pair and what they agree on.
+    Pair,
 }
 
 /// The longest encoded key, in bytes.
@@ -86,6 +88,11 @@ impl KeyBytes {
 }
 
 impl Key {
+    /// The first of all keys.
+    pub const FIRST: Self = Self::Settings;
+    /// The last of all keys.
+    pub const LAST: Self = Self::Pair;
+
     /// The key's bytes: a tag in the order of the enum, then big-endian fields.
     #[must_use]
     pub fn encode(&self) -> KeyBytes {
@@ -109,6 +116,7 @@ impl Key {
             Self::Message(channel, seq) => two(15, channel.0, seq),
             Self::Sent(user, slot) => KeyBytes::new(16, &[&user.0.to_be_bytes(), &slot.to_be_bytes()]),
             Self::Audit(index) => one(17, index),
+            Self::Pair => KeyBytes::new(18, &[]),
         }
     }
 
@@ -144,6 +152,7 @@ impl Key {
                 Self::Sent(user, u16::from_be_bytes(slot.try_into().ok()?))
             }
             17 => Self::Audit(one()?),
+            18 if rest.is_empty() => Self::Pair,
             _ => return None,
         })
     }
@@ -157,7 +166,7 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Key> {
         let id = prop_oneof![0..4u64, any::<u64>()];
-        (0..17u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
+        (0..18u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
             0 => Key::Settings,
             1 => Key::User(UserId(a)),
             2 => Key::Username(hash),
@@ -174,7 +183,8 @@ mod tests {
             13 => Key::Membership(UserId(a), ChannelId(b)),
             14 => Key::Message(ChannelId(a), b),
             15 => Key::Sent(UserId(a), slot),
-            _ => Key::Audit(a),
+            16 => Key::Audit(a),
+            _ => Key::Pair,
         })
     }
 

@@ -10,6 +10,7 @@ use super::chat::{Context, Reply, Ruled, channels, invites, messages, sessions, 
 use super::command::{Actor, Command, Envelope, StateHashRecord};
 use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
+use super::pair;
 use super::refusal::{Refusal, RuleError};
 use super::view::{Changes, View, ViewError, Write};
 
@@ -131,6 +132,8 @@ impl Machine {
             Command::UpdateMembership(c) => channels::update_membership(ctx, c),
             Command::UpdateSettings(c) => settings::update(ctx, c),
             Command::NoteCertificate(c) => settings::note_certificate(ctx, c),
+            Command::UpdatePair(c) => pair::update(ctx, c),
+            Command::NotePair(c) => pair::note(ctx, c),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a change was refused: deterministic, equal on every node, with a stable code. A failure that another node might
 //! not have is never a refusal; it is a [`ViewError`](super::view::ViewError), and stops the node that has it.
 
-use super::event::{Channel, Message, Settings, User};
+use super::event::{Channel, Message, Pair, Settings, User};
 
 macro_rules! refusal_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $title:literal;)*) => {
@@ -85,6 +85,18 @@ refusal_codes! {
     LastOwner = "last_owner", 409, "There must be at least one owner.";
     /// The operation does not fit the kind of channel.
     WrongChannelKind = "wrong_channel_kind", 409, "This cannot be done in a channel of this kind.";
+    /// A member of the pair does not understand it yet.
+    UpgradePending = "upgrade_pending", 409, "Not all servers of the pair have been upgraded yet.";
+    /// The members of the pair cannot be these.
+    PairMembersInvalid = "pair_members_invalid", 422, "A pair has two data nodes and at most one witness, each complete.";
+    /// An address of the pair is none.
+    PairAddressInvalid = "pair_address_invalid", 422, "An address of the pair has the form host:port.";
+    /// A member's number was used before, or is not the next.
+    PairNumberUsed = "pair_number_used", 409, "A member of the pair never gets a number that was used before.";
+    /// The timings of the pair contradict each other.
+    PairTimingsInvalid = "pair_timings_invalid", 422, "These timings of the pair do not fit together.";
+    /// The pair has agreed on a level that the change would take back.
+    PairLevelFalls = "pair_level_falls", 409, "The pair cannot go back to an older version.";
     /// The command's form is wrong in a way that only a faulty client produces.
     InvalidCommand = "invalid_command", 422, "The request does not make sense.";
 }
@@ -100,6 +112,8 @@ pub enum Current {
     Message(Message),
     /// The settings.
     Settings(Settings),
+    /// The pair.
+    Pair(Pair),
 }
 
 /// A refused change.

@@ -192,6 +192,30 @@ pub enum NotifyLevel {
     Muted = 2,
 }
 
+/// What a member of the pair is.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    prost::Enumeration,
+    serde::Serialize,
+    serde::Deserialize,
+    utoipa::ToSchema,
+)]
+#[serde(rename_all = "snake_case")]
+#[repr(i32)]
+pub enum PairMemberKind {
+    /// Holds the log and the state; active or standby.
+    Data = 0,
+    /// Votes, holds no data.
+    Witness = 1,
+}
+
 /// The settings that every node must agree on.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Settings {
@@ -468,6 +492,78 @@ pub struct Reference {
     pub id: u64,
 }
 
+/// One member of the pair.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct PairMember {
+    /// Its number: the node in the origin of what it writes. Never used a second time.
+    #[prost(uint32, tag = "1")]
+    pub number: u32,
+    /// What it is.
+    #[prost(enumeration = "PairMemberKind", tag = "2")]
+    pub kind: i32,
+    /// `host:port` under which the other members reach it: the first is the main link, the others are second ones.
+    #[prost(string, repeated, tag = "3")]
+    pub addresses: Vec<String>,
+    /// The URL that clients use, `https://host[:port]`; empty for a witness.
+    #[prost(string, tag = "4")]
+    pub client_url: String,
+    /// SHA-256 of its certificate, 32 bytes.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub fingerprint: bytes::Bytes,
+    /// What people call it.
+    #[prost(string, tag = "6")]
+    pub name: String,
+    /// The level of commands that its build understands.
+    #[prost(uint32, tag = "7")]
+    pub level: u32,
+}
+
+/// When a pair notices what, in milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct PairTimings {
+    /// Between two heartbeats.
+    #[prost(uint32, tag = "1")]
+    pub heartbeat_ms: u32,
+    /// After so much silence of the active the standby stands.
+    #[prost(uint32, tag = "2")]
+    pub fail_after_ms: u32,
+    /// After so long without an ack of the standby the active asks to go on alone.
+    #[prost(uint32, tag = "3")]
+    pub solo_after_ms: u32,
+    /// After so long without anybody the active closes its clients' sessions.
+    #[prost(uint32, tag = "4")]
+    pub lease_ms: u32,
+    /// Without a witness: after so much silence the standby promotes itself.
+    #[prost(uint32, tag = "5")]
+    pub promote_after_ms: u32,
+}
+
+/// The pair: who belongs to it, and what its members must agree on.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Pair {
+    /// Counts the changes.
+    #[prost(uint64, tag = "1")]
+    pub version: u64,
+    /// The members, in the order of their numbers.
+    #[prost(message, repeated, tag = "2")]
+    pub members: Vec<PairMember>,
+    /// The numbers of former members, in order. None comes back.
+    #[prost(uint32, repeated, tag = "3")]
+    pub retired: Vec<u32>,
+    /// Without a witness: the standby may promote itself.
+    #[prost(bool, tag = "4")]
+    pub auto_promote: bool,
+    /// `host:port` of an always-on host that tells a dead peer from a dead link; empty: none.
+    #[prost(string, tag = "5")]
+    pub reference: String,
+    /// The timings.
+    #[prost(message, optional, tag = "6")]
+    pub timings: Option<PairTimings>,
+    /// Commands above this level are not used although all members understand them; absent: all are.
+    #[prost(uint32, optional, tag = "7")]
+    pub level_held: Option<u32>,
+}
+
 first_version!(
     Settings,
     User,
@@ -480,7 +576,8 @@ first_version!(
     Message,
     Sent,
     Audit,
-    Reference
+    Reference,
+    Pair
 );
 
 macro_rules! values {
@@ -529,7 +626,21 @@ pub trait TypedRow: Row {
     fn from_value(value: Value) -> Option<Arc<Self>>;
 }
 
-values!(Settings, User, Session, Invite, Channel, ChannelHead, Member, Membership, Message, Sent, Audit, Reference);
+values!(
+    Settings,
+    User,
+    Session,
+    Invite,
+    Channel,
+    ChannelHead,
+    Member,
+    Membership,
+    Message,
+    Sent,
+    Audit,
+    Reference,
+    Pair
+);
 
 impl Value {
     /// Reads the bytes stored under `key`: the key says which kind of row they are.
@@ -549,6 +660,7 @@ impl Value {
             Key::Message(..) => Message::decode_row(bytes)?.into(),
             Key::Sent(..) => Sent::decode_row(bytes)?.into(),
             Key::Audit(_) => Audit::decode_row(bytes)?.into(),
+            Key::Pair => Pair::decode_row(bytes)?.into(),
             Key::Username(_)
             | Key::SessionToken(_)
             | Key::UserSession(..)

@@ -12,8 +12,16 @@ use crate::core::view::StateHash;
 pub(crate) const META_KEY: &[u8] = &[0];
 
 /// The format of units and of the meta row. It grows when either changes, or when the encoding of a row changes, since
-/// the state hash covers the encoded rows: the state is then rebuilt.
-pub(crate) const STATE_FORMAT: u32 = 1;
+/// the state hash covers the encoded rows: the state is then rebuilt. It also grows when there are new kinds of rows or new
+/// fields, so that an older build refuses the state instead of stumbling over them; then [`STATE_FORMAT_READ`] stays.
+///
+/// - 1: the first.
+/// - 2: the rows of the pair, of salvage and of conflicts; what arrived late says so. All rows of 1 are written as before.
+pub(crate) const STATE_FORMAT: u32 = 2;
+
+/// The oldest format whose rows this build would write in the same bytes: such a state is used as it is, and becomes one of
+/// the present format with its next checkpoint.
+pub(crate) const STATE_FORMAT_READ: u32 = 1;
 
 /// What the stored state is.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,7 +78,7 @@ impl Meta {
         if meta.format > STATE_FORMAT {
             return Err(too_new(meta.format));
         }
-        if meta.format < STATE_FORMAT {
+        if meta.format < STATE_FORMAT_READ {
             return Err(damaged(format!("format {} is from an older build", meta.format)));
         }
         if meta.cluster != cluster {

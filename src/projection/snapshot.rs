@@ -28,8 +28,8 @@ use crate::core::rows::Value;
 use crate::core::view::StateHash;
 use crate::limits;
 
-/// The newest format of snapshots this build reads and writes.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+/// The format of snapshots that this build writes, and the newest that it reads. 2 may hold kinds of rows that 1 has not.
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 const MANIFEST: &str = "manifest.json";
 /// No manifest of ours comes near; it stops a damaged directory from taking memory.
@@ -130,6 +130,7 @@ fn kind(key: &Key) -> &'static str {
         Key::Message(..) => "messages",
         Key::Sent(..) => "sent",
         Key::Audit(_) => "audit",
+        Key::Pair => "pair",
     }
 }
 

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use holdfast::core::chat::Reply;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession, SendMessage,
-    SetPassword, SetUp, UpdateChannel, UpdateMembership, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession,
+    SendMessage, SetPassword, SetUp, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
 };
 use holdfast::core::ids::{ChannelId, UserId};
 use holdfast::core::keys::Key;
@@ -203,6 +203,7 @@ impl Crowd {
         let user = pick(&self.users, step.a);
         let role = i32::from(step.b % 8) - 1; // two of them no roles
         match step.what % 43 {
+            15 if step.c & 1 == 0 => Self::pair(step, view),
             15 => {
                 let owner = (step.b > 20).then(|| new_user("founder".to_owned(), 0));
                 Command::SetUp(SetUp { organisation: "Again".to_owned(), owner, ..SetUp::default() })
@@ -240,6 +241,30 @@ impl Crowd {
                 Command::RevokeSession(RevokeSession { user: if step.c < 32 { user } else { owner }, session })
             }
         }
+    }
+
+    /// A change of the pair: members with neighbouring numbers, mostly sensible.
+    fn pair(step: Step, view: &dyn View) -> Command {
+        if step.c & 2 == 0 {
+            let (what, text) = (i32::from(step.b % 16), Self::body(step));
+            return Command::NotePair(NotePair { what, member: step.a.into(), text, ..NotePair::default() });
+        }
+        let row = view.row::<rows::Pair>(Key::Pair).unwrap();
+        let next = row.as_deref().map_or(1, holdfast::core::pair::next_number);
+        let member = |number: u32| rows::PairMember {
+            number,
+            kind: i32::from(step.b & 1 == 0 && number == next),
+            addresses: vec![format!("192.0.2.{number}:8444")],
+            client_url: if step.b & 1 == 0 && number == next { String::new() } else { "https://a".to_owned() },
+            fingerprint: Bytes::copy_from_slice(blake3::hash(&number.to_le_bytes()).as_bytes()),
+            name: format!("node {number}"),
+            level: 1 + u32::from(step.c >> 6),
+        };
+        Command::UpdatePair(UpdatePair {
+            version: row.as_deref().map_or(0, |row| row.version) + u64::from(step.c.is_multiple_of(8)),
+            members: (next.saturating_sub(u32::from(step.a % 3)).max(1)..=next).map(member).collect(),
+            ..UpdatePair::default()
+        })
     }
 
     fn session(&self, step: Step) -> (u64, u64) {

@@ -136,7 +136,7 @@ impl Replica {
 }
 
 fn all_rows(view: &dyn View) -> Vec<(Key, Value)> {
-    view.scan(Key::Settings..=Key::Audit(u64::MAX), Direction::Up, usize::MAX).unwrap()
+    view.scan(Key::FIRST..=Key::LAST, Direction::Up, usize::MAX).unwrap()
 }
 
 /// A log, what each of its entries did, and the state that it led to.

@@ -5,9 +5,11 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, NoteCertificate, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession,
-    SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NoteCertificate, NotePair, OpenDirect, PairEvent, PutMember, ReadMark, RemoveMember,
+    RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership,
+    UpdatePair, UpdateSettings, UpdateUser,
 };
+use holdfast::core::rows::PairMember;
 use prost::Message as _;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/commands-v1.txt");
@@ -36,11 +38,13 @@ const fn name(command: &Command) -> &'static str {
         Command::UpdateMembership(_) => "update_membership",
         Command::UpdateSettings(_) => "update_settings",
         Command::NoteCertificate(_) => "note_certificate",
+        Command::UpdatePair(_) => "update_pair",
+        Command::NotePair(_) => "note_pair",
     }
 }
 
 /// How many names [`name`] has.
-const COMMANDS: usize = 21;
+const COMMANDS: usize = 23;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const OTHER: u64 = 0x1112_1314_1516_1718;
@@ -112,7 +116,38 @@ fn samples() -> Vec<Command> {
             edit_window_seconds: Some(0),
         }),
     ]);
+    all.extend(pair_samples());
     all
+}
+
+fn pair_samples() -> Vec<Command> {
+    let member = PairMember {
+        number: 3,
+        kind: 1,
+        addresses: vec!["192.0.2.3:8444".to_owned(), "198.51.100.3:8444".to_owned()],
+        client_url: "https://chat.example".to_owned(),
+        fingerprint: Bytes::from(vec![7; 32]),
+        name: "节点".to_owned(),
+        level: 2,
+    };
+    vec![
+        Command::UpdatePair(UpdatePair {
+            version: 4,
+            members: vec![member],
+            auto_promote: true,
+            reference: "192.0.2.254:443".to_owned(),
+            timings: Some(holdfast::core::pair::TIMINGS_DEFAULT),
+            level_held: Some(2),
+        }),
+        Command::NotePair(NotePair {
+            what: PairEvent::Rewound.into(),
+            member: 2,
+            epoch: 196_610,
+            index: 300,
+            records: 7,
+            text: "为什么".to_owned(),
+        }),
+    ]
 }
 
 fn chat_samples() -> Vec<Command> {

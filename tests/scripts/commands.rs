@@ -4,8 +4,9 @@
 
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession, SendMessage,
-    SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession,
+    SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings,
+    UpdateUser,
 };
 use holdfast::core::entry::EntryKind;
 use holdfast::core::ids::{ChannelId, UserId};
@@ -120,6 +121,7 @@ fn actor(world: &World, text: &str) -> Made<Actor> {
     let (name, session) = text.split_once('/').map_or((text, None), |(name, session)| (name, Some(session)));
     match name {
         "operator" => return Ok(Actor::operator()),
+        "system" => return Ok(Actor::system()),
         "nobody" => return Ok(Actor { user: 0, session: 0, address: "192.0.2.7".to_owned() }),
         _ => {}
     }
@@ -241,6 +243,8 @@ fn command(world: &mut World, line: &Line) -> Made<(Command, Option<String>)> {
         "channel" | "direct" | "channel-set" | "put" | "remove" | "notify" => channels(world, line)?,
         "send" | "edit" | "delete" | "read" => (messages(world, line)?, None),
         "settings" => (settings(world, line)?, None),
+        "pair" => (pair(world, line)?, None),
+        "pair-note" => (pair_note(line)?, None),
         other => return Err(format!("unknown command {other}")),
     };
     Ok(made)
@@ -388,6 +392,47 @@ fn messages(world: &mut World, line: &Line) -> Made<Command> {
         "edit" => Command::EditMessage(EditMessage { channel, seq, version, body: body(line.word(3)?) }),
         _ => Command::DeleteMessage(DeleteMessage { channel, seq, version }),
     })
+}
+
+/// `pair 1=data 3=witness level=3 beat=300 held=2 ...`: members by number; the options are those of all of them.
+fn pair(world: &World, line: &Line) -> Made<Command> {
+    let now = world.view.row::<rows::Pair>(Key::Pair).unwrap().map_or(0, |row| row.version);
+    let member = |(number, kind): &(String, String)| {
+        let number: u32 = number.parse().ok()?;
+        let kind = if kind == "witness" { rows::PairMemberKind::Witness } else { rows::PairMemberKind::Data };
+        let url =
+            if kind == rows::PairMemberKind::Data { format!("https://node{number}.example") } else { String::new() };
+        Some(rows::PairMember {
+            number,
+            kind: kind.into(),
+            addresses: vec![line.text("address").unwrap_or_else(|| format!("192.0.2.{number}:8444"))],
+            client_url: line.text("url").unwrap_or(url),
+            fingerprint: vec![line.number::<u8>("print").ok()?.unwrap_or(number as u8); 32].into(),
+            name: line.text("name").unwrap_or_else(|| format!("node {number}")),
+            level: line.number(&format!("level{number}")).ok()?.unwrap_or(2),
+        })
+    };
+    let beat = line.number("beat")?;
+    let timings = beat.map(|heartbeat_ms| rows::PairTimings { heartbeat_ms, ..holdfast::core::pair::TIMINGS_DEFAULT });
+    Ok(Command::UpdatePair(UpdatePair {
+        version: line.number("v")?.unwrap_or(now),
+        members: line.options.iter().filter_map(member).collect(),
+        auto_promote: line.flag("auto")?.unwrap_or_default(),
+        reference: line.text("reference").unwrap_or_default(),
+        timings,
+        level_held: line.number("held")?,
+    }))
+}
+
+fn pair_note(line: &Line) -> Made<Command> {
+    Ok(Command::NotePair(NotePair {
+        what: number(line.word(1)?)?,
+        member: line.number("member")?.unwrap_or_default(),
+        epoch: line.number("epoch")?.unwrap_or_default(),
+        index: line.number("index")?.unwrap_or_default(),
+        records: line.number("records")?.unwrap_or_default(),
+        text: line.text("text").map(|text| body(&text)).unwrap_or_default(),
+    }))
 }
 
 fn settings(world: &World, line: &Line) -> Made<Command> {

@@ -88,6 +88,7 @@ scripts!(
     guests,
     privacy,
     log_records,
+    pair,
 );
 
 /// A script that nobody runs proves nothing.

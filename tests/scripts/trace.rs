@@ -43,6 +43,7 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Member(member) => json("member", serde_json::to_string(member)),
         Reply::OwnMember(member) => json("membership", serde_json::to_string(member)),
         Reply::Settings(settings) => json("settings", serde_json::to_string(settings)),
+        Reply::Pair(pair) => json("pair", serde_json::to_string(pair)),
     }
 }
 
@@ -54,6 +55,7 @@ fn refusal_line(refusal: &Refusal) -> String {
         Some(Current::Channel(channel)) => serde_json::to_string(channel),
         Some(Current::Message(message)) => serde_json::to_string(message),
         Some(Current::Settings(settings)) => serde_json::to_string(settings),
+        Some(Current::Pair(pair)) => serde_json::to_string(pair),
     };
     format!("refused {}, current {}", refusal.code.as_str(), current.unwrap())
 }

@@ -62,6 +62,15 @@ pub fn display_name(text: &str) -> Result<String, FormError> {
         .ok_or(FormError { code: "invalid_display_name", expected: "1 to 80 characters on one line" })
 }
 
+/// What people call a member of the pair.
+///
+/// # Errors
+/// `invalid_node_name` unless it has 1 to 80 characters on one line.
+pub fn node_name(text: &str) -> Result<String, FormError> {
+    line(text, 1..=limits::PAIR_NAME_CHARS_MAX)
+        .ok_or(FormError { code: "invalid_node_name", expected: "1 to 80 characters on one line" })
+}
+
 /// A channel's name.
 ///
 /// # Errors

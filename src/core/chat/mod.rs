@@ -48,6 +48,8 @@ pub enum Reply {
     OwnMember(super::event::OwnMember),
     /// The settings as they are now.
     Settings(super::event::Settings),
+    /// The pair as it is now.
+    Pair(super::event::Pair),
 }
 
 /// Where a sent message is.

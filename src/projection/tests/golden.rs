@@ -148,6 +148,39 @@ fn samples() -> Vec<(&'static str, Key, Value)> {
     ]
 }
 
+/// The kinds of rows that came with format 2.
+fn samples_of_format_2() -> Vec<(&'static str, Key, Value)> {
+    vec![("pair", Key::Pair, pair().into())]
+}
+
+fn pair() -> rows::Pair {
+    let member = rows::PairMember {
+        number: 3,
+        kind: 1,
+        addresses: vec!["192.0.2.3:8444".to_owned(), "198.51.100.3:8444".to_owned()],
+        client_url: "https://chat.example".to_owned(),
+        fingerprint: bytes::Bytes::from(vec![7; 32]),
+        name: "节点".to_owned(),
+        level: 2,
+    };
+    let timings = rows::PairTimings {
+        heartbeat_ms: 250,
+        fail_after_ms: 1_500,
+        solo_after_ms: 1_000,
+        lease_ms: 2_000,
+        promote_after_ms: 4_000,
+    };
+    rows::Pair {
+        version: 4,
+        members: vec![member],
+        retired: vec![1, 2],
+        auto_promote: true,
+        reference: "192.0.2.254:443".to_owned(),
+        timings: Some(timings),
+        level_held: Some(2),
+    }
+}
+
 fn pairs(unit: UnitKey, rows: &[(u8, Vec<u8>)], old_parts: u16) -> Vec<(String, Option<Vec<u8>>)> {
     let mut batch = Batch::new();
     Packer::new().unwrap().put(&mut batch, (unit, old_parts), rows).unwrap();
@@ -157,7 +190,7 @@ fn pairs(unit: UnitKey, rows: &[(u8, Vec<u8>)], old_parts: u16) -> Vec<(String, 
 #[test]
 fn rows_of_every_version_keep_their_bytes_and_can_be_read() {
     let mut lines = ROWS.lines().filter(|line| !line.starts_with('#'));
-    for (name, key, value) in samples() {
+    for (name, key, value) in samples().into_iter().chain(samples_of_format_2()) {
         let line = format!("{name} {} {}", HEXLOWER.encode(&key.encode()), HEXLOWER.encode(&value.encode()));
         let stored = lines.next().unwrap_or_default();
         assert_eq!(stored, line, "the bytes of {name} changed");
@@ -175,6 +208,9 @@ fn the_meta_row_keeps_its_bytes() {
     let bytes = meta.to_bytes();
     assert_eq!(HEXLOWER.encode(&bytes), META_HEX);
     assert_eq!(meta::Meta::from_bytes(&bytes, Path::new("x"), CLUSTER).unwrap(), meta);
+    let older = HEXLOWER.decode(META_1_HEX.as_bytes()).unwrap();
+    let read = meta::Meta::from_bytes(&older, Path::new("x"), CLUSTER).unwrap();
+    assert_eq!(read, meta::Meta { format: 1, ..meta }, "a state of format 1 is used as it is");
 }
 
 #[test]
@@ -230,6 +266,8 @@ proptest::proptest! {
     }
 }
 
-const META_HEX: &str = "0108011210746865207465737420636c757374657218ac02208180042a2005050505050505050505050505050505050505050505050505050505050505053204626f6f742b9ec44a";
+/// The meta row of format 1, and of the present one.
+const META_1_HEX: &str = "0108011210746865207465737420636c757374657218ac02208180042a2005050505050505050505050505050505050505050505050505050505050505053204626f6f742b9ec44a";
+const META_HEX: &str = "0108021210746865207465737420636c757374657218ac02208180042a2005050505050505050505050505050505050505050505050505050505050505053204626f6f74b89983e1";
 /// 32 messages of 20 characters, flags and length in front.
 const BLOCK_HEX: &str = "010000068028b52ffd608005dd0700a24e312b00f1a403fcffffffff3b077ec1aa82b64cf5d7dfdaebafbffecefff096fe3086f266360cc2ed4f10ae2dc9999d7511c260ee2f5e2ff7162e97fb8a18dd53b45aee27582cf712ab95fb0895ca7d974ab98740a1dc3f9c4eee1d4c26f75ca9e4be814472cf301ab9df2074bf2012b9570885dc278040ee113e1ff7071e8f7b834ec77d0187e3de9b8d7b028dc6bd96c9b81fc060dc0b5c2eee032c16f700958a7b092529ee9bd95917e124e3a3e3dbf83c994608c88817f3f8645e8c4384c3486dcb89fb0c40a821800111f0f6efe0370312f0f00bffbf43981fd6386bc412508a28016544092845948032a204947e64ef070a9581d3a706";

@@ -48,7 +48,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Reopen),
         6 => (key(), key(), any::<bool>(), prop_oneof![1..8usize, Just(50), Just(1_000)])
             .prop_map(|(a, b, up, limit)| Step::Scan(a.min(b), a.max(b), up, limit)),
-        1 => (any::<bool>(), 1..400usize).prop_map(|(up, limit)| Step::Scan(Key::Settings, Key::Audit(u64::MAX), up, limit)),
+        1 => (any::<bool>(), 1..400usize).prop_map(|(up, limit)| Step::Scan(Key::FIRST, Key::LAST, up, limit)),
     ]
 }
 
@@ -123,8 +123,8 @@ fn run(steps: Vec<Step>) {
     for projection in [&sled, &memory] {
         assert_eq!(projection.full_state_hash().unwrap().1, model.state_hash());
     }
-    same_scan(&[&sled, &memory], &model, (Key::Settings..=Key::Audit(u64::MAX), Direction::Up, usize::MAX));
-    same_scan(&[&sled, &memory], &model, (Key::Settings..=Key::Audit(u64::MAX), Direction::Down, usize::MAX));
+    same_scan(&[&sled, &memory], &model, (Key::FIRST..=Key::LAST, Direction::Up, usize::MAX));
+    same_scan(&[&sled, &memory], &model, (Key::FIRST..=Key::LAST, Direction::Down, usize::MAX));
 }
 
 /// The writes that lead from one state to another.
@@ -149,8 +149,8 @@ fn reads_agree_while_an_overlay_is_frozen_above_the_store() {
     let mut model = MemoryView::new();
     let all = |projection: &Projection, model: &MemoryView| {
         for limit in [1, 7, 1_000] {
-            same_scan(&[projection], model, (Key::Settings..=Key::Audit(u64::MAX), Direction::Up, limit));
-            same_scan(&[projection], model, (Key::Settings..=Key::Audit(u64::MAX), Direction::Down, limit));
+            same_scan(&[projection], model, (Key::FIRST..=Key::LAST, Direction::Up, limit));
+            same_scan(&[projection], model, (Key::FIRST..=Key::LAST, Direction::Down, limit));
         }
     };
     let step = |index: u64, changes: &[(Key, Option<usize>)], model: &mut MemoryView| {

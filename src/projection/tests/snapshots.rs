@@ -24,7 +24,7 @@ fn take(projection: &Projection, dir: &Path) -> std::path::PathBuf {
 }
 
 fn everything(projection: &Projection) -> Vec<(Key, Value)> {
-    projection.scan(Key::Settings..=Key::Audit(u64::MAX), Direction::Up, usize::MAX).unwrap()
+    projection.scan(Key::FIRST..=Key::LAST, Direction::Up, usize::MAX).unwrap()
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn a_changed_number_in_the_manifest_is_noticed() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text.replace("\"index\": 20", "\"index\": 21")).unwrap();
     assert!(verify_snapshot(file.parent().unwrap()).unwrap_err().to_string().contains("its own hash"));
-    fs::write(&file, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    fs::write(&file, text.replace("\"format\": 2", "\"format\": 3")).unwrap();
     assert_eq!(verify_snapshot(file.parent().unwrap()).unwrap_err().code(), "state_format_too_new");
 }
 
