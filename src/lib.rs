@@ -13,5 +13,6 @@ pub mod oplog;
 pub mod ops;
 pub mod projection;
 pub mod realtime;
+pub mod replication;
 pub mod tls;
 pub mod web;

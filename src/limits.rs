@@ -399,3 +399,104 @@ pub const PAIR_LEASE_MS: u64 = 2_000;
 pub const PAIR_PROMOTE_AFTER_MS: u64 = 4_000;
 /// How long writes are held for a planned switchover: what section 1 of the design allows it to take.
 pub const PAIR_SWITCHOVER_MS: u64 = 1_000;
+// ---- the pair: links between its members ----
+
+/// The link protocol that this build speaks at most.
+pub const PEER_PROTOCOL: u32 = 1;
+/// The oldest link protocol that it still speaks: during an upgrade the other member is one version behind.
+pub const PEER_PROTOCOL_MIN: u32 = 1;
+/// Bytes of a hello, a welcome or a refusal: names, an address, a sentence. It is read from strangers, so it is small.
+pub const PEER_HELLO_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a control message; the largest one has about 150.
+pub const PEER_CONTROL_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a message on a log link: a log frame of 4 MiB, or several smaller ones, with its head.
+pub const PEER_LOG_BYTES_MAX: usize = 8 << 20;
+/// Bytes of a message on a snapshot link: a chunk of 1 MiB, or the manifest of a large state.
+pub const PEER_SNAPSHOT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a message on a blob link: a part, or a page of a list.
+pub const PEER_BLOB_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one part of a blob: large enough for speed, small enough that parallel blobs share a slow link fairly.
+pub const PEER_BLOB_PART_BYTES_MAX: usize = 256 << 10;
+/// Blobs in one page of a list: 36 bytes each on the wire, 160 KiB in all.
+pub const PEER_BLOB_LIST_MAX: u32 = 4_096;
+/// Bytes of a message on a salvage link: one record with the largest payload (1 MiB), or many small ones.
+pub const PEER_SALVAGE_BYTES_MAX: usize = 2 << 20;
+/// Records in one salvage batch: each is answered for itself.
+pub const PEER_SALVAGE_ITEMS_MAX: usize = 1_024;
+/// Bytes of a message on a join link: certificates, keys and the pair's settings. Read from strangers who may hold a token.
+pub const PEER_JOIN_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a program version, as a peer tells it.
+pub const PEER_VERSION_BYTES_MAX: usize = 64;
+/// Bytes of an address or an URL, as a peer tells it: a DNS name has at most 253.
+pub const PEER_ADDRESS_BYTES_MAX: usize = 300;
+/// Addresses that a member has: networks that two machines share.
+pub const PEER_ADDRESSES_MAX: usize = 8;
+/// Bytes of the name that a joining machine gives itself; a host name has at most 64.
+pub const PEER_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a file name inside a snapshot.
+pub const PEER_FILE_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a refusal's stable code.
+pub const PEER_CODE_BYTES_MAX: usize = 64;
+/// Bytes of a refusal's text.
+pub const PEER_TEXT_BYTES_MAX: usize = 512;
+/// Bytes of a certificate, a key or a signing request in DER; ours have about 500.
+pub const PEER_DER_BYTES_MAX: usize = 4 << 10;
+/// Certificates that a member shows: its own and the CA's.
+pub const PEER_CHAIN_CERTIFICATES_MAX: usize = 4;
+/// Bytes of the pair's settings as they are handed to a joining member.
+pub const PEER_SETTINGS_BYTES_MAX: usize = 32 << 10;
+/// Bytes of a diverged tail's id.
+pub const PEER_TAIL_ID_BYTES_MAX: usize = 64;
+
+/// Bytes that may wait to be written to one link: two of the largest messages, so that the next is prepared while one is
+/// on its way. More is a caller that never flushes.
+pub const PEER_QUEUE_BYTES_MAX: usize = 2 * PEER_LOG_BYTES_MAX;
+/// Payloads from this size on are handed to the connection as they are; smaller ones are cheaper to copy beside the head.
+pub const PEER_COPY_BYTES_MAX: usize = 4 << 10;
+/// How long connecting may take: a LAN answers within milliseconds, a dropped SYN is sent again after 1 and 3 s. Above it
+/// the other address is tried.
+pub const PEER_CONNECT_MS_MAX: u64 = 3_000;
+/// How long the TLS handshake, and after it the hello, may take each: slow machines take 20 ms.
+pub const PEER_HANDSHAKE_MS_MAX: u64 = 5_000;
+/// How long a refused peer is given to read why.
+pub const PEER_REFUSAL_MS_MAX: u64 = 1_000;
+/// Handshakes at once from all addresses. A member needs a handful; the rest is closed at once.
+pub const PEER_HANDSHAKES_MAX: usize = 64;
+/// Handshakes at once from one address, so that one stranger cannot take all.
+pub const PEER_HANDSHAKES_PER_ADDRESS_MAX: usize = 16;
+/// Links of one member at once: control, log, a snapshot, and four blobs, each perhaps once more while an old one dies.
+pub const PEER_LINKS_PER_MEMBER_MAX: usize = 24;
+/// Joining links at once: one person joins one machine.
+pub const PEER_JOINS_MAX: usize = 4;
+/// Milliseconds that sent bytes may stay unacknowledged before the system gives the connection up (TCP_USER_TIMEOUT): the
+/// protocol notices silence itself, much earlier; this only frees what a vanished machine leaves behind.
+pub const PEER_TCP_USER_TIMEOUT_MS: u32 = 15_000;
+/// Seconds of silence before the system probes a connection, and between two probes.
+pub const PEER_TCP_KEEPALIVE_SECONDS: u64 = 5;
+/// Probes that may stay unanswered.
+pub const PEER_TCP_KEEPALIVE_PROBES: u32 = 3;
+/// Connections that may wait for the accept loop of the peer port.
+pub const PEER_BACKLOG: u32 = 128;
+
+/// Days that the pair's CA and its members' certificates are valid: longer than any machine, as nobody renews them.
+pub const PAIR_CERTIFICATE_DAYS: u64 = 3_650;
+/// Days that they are back-dated: a machine whose clock is some weeks behind can still join and be told of its clock.
+pub const PAIR_BACKDATE_DAYS: u64 = 30;
+/// Minutes for which an invitation into the pair is valid: long enough to walk to the other machine.
+pub const PAIR_INVITE_MINUTES: u64 = 15;
+/// Invitations into the pair that may be open: a standby, a witness, and each once more after a mistake.
+pub const PAIR_INVITES_MAX: usize = 4;
+/// Characters of a pasted invitation that are looked at; ours has about 300.
+pub const PAIR_INVITE_CHARS_MAX: usize = 8_192;
+/// Wrong tokens of one address before it must wait.
+pub const PAIR_JOIN_BURST: u32 = 5;
+/// Seconds until an address may try once more.
+pub const PAIR_JOIN_REFILL_SECONDS: u32 = 10;
+/// Wrong tokens of all addresses together before everybody must wait.
+pub const PAIR_JOIN_ALL_BURST: u32 = 100;
+/// Seconds until one more is allowed to all together.
+pub const PAIR_JOIN_ALL_REFILL_SECONDS: u32 = 1;
+/// Addresses that the limiter remembers.
+pub const PAIR_JOIN_BUCKETS_MAX: usize = 1_024;
+/// How long the whole joining may take on either side: the log command that admits a member waits for a sync.
+pub const PAIR_JOIN_SECONDS_MAX: u64 = 30;
