@@ -28,6 +28,8 @@ struct StateProto {
     epoch: u64,
     #[prost(uint64, tag = "3")]
     from: u64,
+    #[prost(uint32, tag = "4")]
+    standby: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -227,14 +229,16 @@ fn log_end_from(proto: LogEndProto) -> LogEnd {
 
 fn state_to(state: PairingState) -> StateProto {
     match state {
-        PairingState::Paired => StateProto { kind: STATE_PAIRED, epoch: 0, from: 0 },
-        PairingState::Solo { epoch, from } => StateProto { kind: STATE_SOLO, epoch: epoch.0, from },
+        PairingState::Paired { standby } => {
+            StateProto { kind: STATE_PAIRED, epoch: 0, from: 0, standby: u32::from(standby) }
+        }
+        PairingState::Solo { epoch, from } => StateProto { kind: STATE_SOLO, epoch: epoch.0, from, standby: 0 },
     }
 }
 
 fn state_from(proto: StateProto) -> Option<PairingState> {
     match proto.kind {
-        STATE_PAIRED => Some(PairingState::Paired),
+        STATE_PAIRED => Some(PairingState::Paired { standby: Member::try_from(proto.standby).ok()? }),
         STATE_SOLO => Some(PairingState::Solo { epoch: Epoch(proto.epoch), from: proto.from }),
         _ => None,
     }
