@@ -25,6 +25,8 @@ pub struct Durable {
     pub peer: Option<Member>,
     /// The witness.
     pub witness: Option<Member>,
+    /// This node was taken out of the pair: it takes part in nothing.
+    pub removed: bool,
 }
 
 /// The durable state of a witness.
@@ -88,16 +90,16 @@ struct Parts {
     flag: u8,
 }
 
-/// The flag of a data node that was active when it stopped, of another one, and of a witness.
-const STANDBY: u8 = 0;
+/// The flags of a data node that was active when it stopped, of one that was removed, and of a witness.
 const WAS_ACTIVE: u8 = 1;
 const WITNESS: u8 = 2;
+const REMOVED: u8 = 4;
 
 impl Durable {
     /// The bytes to write: a fixed number of them, little-endian.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let flag = if self.was_active { WAS_ACTIVE } else { STANDBY };
+        let flag = if self.was_active { WAS_ACTIVE } else { 0 } | if self.removed { REMOVED } else { 0 };
         let members = [self.peer.unwrap_or(NOBODY), self.witness.unwrap_or(NOBODY)];
         Parts { epoch: self.epoch, granted: self.granted, pairing: self.pairing, members, flag }.to_bytes()
     }
@@ -109,12 +111,12 @@ impl Durable {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Unreadable> {
         let parts = Parts::from_bytes(bytes)?;
         let [peer, witness] = parts.members.map(|member| (member != NOBODY).then_some(member));
-        let was_active = match parts.flag {
-            STANDBY => false,
-            WAS_ACTIVE => true,
-            _ => return Err(Unreadable::Value),
-        };
-        Ok(Self { epoch: parts.epoch, granted: parts.granted, pairing: parts.pairing, was_active, peer, witness })
+        if parts.flag & !(WAS_ACTIVE | REMOVED) != 0 {
+            return Err(Unreadable::Value);
+        }
+        let (was_active, removed) = (parts.flag & WAS_ACTIVE != 0, parts.flag & REMOVED != 0);
+        let Parts { epoch, granted, pairing, .. } = parts;
+        Ok(Self { epoch, granted, pairing, was_active, peer, witness, removed })
     }
 }
 
@@ -222,6 +224,7 @@ mod tests {
             was_active: true,
             peer: Some(2),
             witness: Some(9),
+            removed: false,
         }
     }
 
@@ -254,6 +257,8 @@ mod tests {
             bad[bit / 8] ^= 1 << (bit % 8);
             assert!(Durable::from_bytes(&bad).is_err(), "bit {bit}");
         }
+        let removed = Durable { removed: true, was_active: false, ..sample() };
+        assert_eq!(Durable::from_bytes(&removed.to_bytes()), Ok(removed));
         for length in 0..good.len() {
             assert!(Durable::from_bytes(&good[..length]).is_err(), "{length} bytes");
         }

@@ -62,6 +62,9 @@ pub enum Input {
         /// The witness.
         witness: Option<Member>,
     },
+    /// The own log says that this node is not in the pair any more, told like `Members`. It is no lone node: it takes
+    /// part in nothing until `Members` names others again.
+    Removed,
     /// The data nodes, for a witness: whom it listens to. An active or a witness that it trusts told it.
     DataNodes {
         /// One of them.

@@ -4,19 +4,27 @@
 //! Clocks only decide how quickly things happen, never whether they are safe: the protocol asks for timers and is told
 //! when one fires, and it must be right whenever that is. `now_ms` is only ever shown to people.
 
+mod data;
 mod durable;
 mod effect;
 mod input;
 mod message;
+mod mutation;
 mod settings;
 mod status;
+#[cfg(test)]
+mod tests;
+mod witness;
 
+pub use data::DataMember;
 pub use durable::{Durable, Unreadable, WitnessDurable};
 pub use effect::{Effect, Notice, Refused, Timer, WaitingFor};
 pub use input::{Input, Order, Relation};
 pub use message::{Message, Pairing, PairingState};
+pub use mutation::Mutation;
 pub use settings::Settings;
-pub use status::{Contact, NotAutomatic, Role, Status};
+pub use status::{Contact, NotAutomatic, Role, Status, WitnessStatus};
+pub use witness::Witness;
 
 /// A member of the pair: a data node (its number in the log's origins) or the witness. A member that lost its durable
 /// state comes back under a number that was never used.

@@ -85,3 +85,14 @@ pub struct Status {
     /// the own log lacks up to there.
     pub peer_commit: u64,
 }
+
+/// What a witness knows of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WitnessStatus {
+    /// The highest epoch that it has seen.
+    pub epoch: Epoch,
+    /// Its record of who holds everything; of version 0 until an active has written it.
+    pub pairing: Pairing,
+    /// The data nodes that it listens to.
+    pub data: [Option<Contact>; 2],
+}
