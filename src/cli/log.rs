@@ -1,13 +1,11 @@
 //! `holdfast log`: reads the operation log without a server, or beside one.
 
 use clap::{Args, Subcommand};
-use prost::Message as _;
 use serde_json::{Value, json};
 
 use super::{CliError, Global, Output};
-use crate::core::command::{Command as ChatCommand, Envelope, StateHashRecord};
-use crate::core::entry::{Entry, EntryKind};
-use crate::oplog;
+use crate::core::entry::Entry;
+use crate::oplog::{self, describe};
 
 /// `holdfast log …`
 #[derive(Clone, Debug, Args)]
@@ -108,53 +106,6 @@ fn dump(dir: &std::path::Path, from: u64, output: &Output) -> Result<(), CliErro
     Ok(())
 }
 
-/// A record as JSON: what the frame says, and what the payload means.
-fn describe(entry: &Entry) -> Value {
-    let (kind, payload) = match entry.kind {
-        EntryKind::EpochStarted => ("epoch_started", Value::Null),
-        EntryKind::StateHash => ("state_hash", state_hash(entry)),
-        EntryKind::Command => ("command", command(entry)),
-    };
-    json!({
-        "index": entry.index, "epoch": entry.epoch >> 16, "epoch_node": entry.epoch & 0xffff,
-        "at_ms": entry.unix_ms(), "site": entry.origin.site, "node": entry.origin.node, "id": entry.id().to_string(),
-        "kind": kind, "erased": entry.erased, "payload_bytes": entry.payload.len(), "payload": payload,
-    })
-}
-
-fn state_hash(entry: &Entry) -> Value {
-    match StateHashRecord::decode(entry.payload.clone()) {
-        Ok(record) => json!({ "index": record.index, "hash": data_encoding::HEXLOWER.encode(&record.hash) }),
-        Err(error) => json!({ "undecodable": error.to_string() }),
-    }
-}
-
-fn command(entry: &Entry) -> Value {
-    let envelope = match Envelope::decode(entry.payload.clone()) {
-        Ok(envelope) => envelope,
-        Err(error) => return json!({ "undecodable": error.to_string() }),
-    };
-    let actor = envelope.actor.unwrap_or_default();
-    let what = envelope.command.as_ref().map(|command| redact(command, format!("{command:?}")));
-    json!({ "actor": actor.user.to_string(), "session": actor.session.to_string(), "address": actor.address,
-            "command": what })
-}
-
-/// Secrets stay out of terminals and their scroll-back: the log has only hashes, but hashes can be attacked too.
-fn redact(command: &ChatCommand, text: String) -> String {
-    let secret = match command {
-        ChatCommand::SetUp(c) => c.owner.as_ref().map(|owner| owner.password_hash.as_str()),
-        ChatCommand::CreateUser(c) => Some(c.password_hash.as_str()),
-        ChatCommand::AcceptInvite(c) => c.user.as_ref().map(|user| user.password_hash.as_str()),
-        ChatCommand::SetPassword(c) => Some(c.password_hash.as_str()),
-        _ => None,
-    };
-    match secret {
-        Some(secret) if !secret.is_empty() => text.replace(secret, "[redacted]"),
-        _ => text,
-    }
-}
-
 /// A record as a line.
 fn line(entry: &Entry) -> String {
     let at = i64::try_from(entry.unix_ms()).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
@@ -174,7 +125,6 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::core::command::SetPassword;
 
     #[derive(Parser)]
     struct Alone {
@@ -189,17 +139,5 @@ mod tests {
         assert!(matches!(parse("log dump --from 7").unwrap(), LogCommand::Dump(DumpArgs { from: Some(7) })));
         assert!(matches!(parse("log dump").unwrap(), LogCommand::Dump(DumpArgs { from: None })));
         parse("log dump --from -1").unwrap_err();
-    }
-
-    #[test]
-    fn hashes_of_passwords_are_not_printed() {
-        let command = ChatCommand::SetPassword(SetPassword {
-            user: 1,
-            password_hash: "$argon2id$secret".to_owned(),
-            keep_session: 0,
-            must_change: false,
-        });
-        let text = redact(&command, format!("{command:?}"));
-        assert!(text.contains("[redacted]") && !text.contains("secret"), "{text}");
     }
 }

@@ -4,6 +4,7 @@
 //! Must never retry a failed write or fsync, never change a sealed segment, never skip a record it cannot verify, and never
 //! cut anything that could have been acknowledged.
 
+mod describe;
 mod disk;
 mod error;
 mod frame;
@@ -17,6 +18,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use describe::describe;
 pub use error::{LogError, RepairPlace};
 pub use frame::LogPosition;
 pub use reader::{EntryIter, LogReader, dump};
