@@ -170,6 +170,10 @@ pub const LOG_SEGMENT_FILE_BYTES_MAX: u64 = 1 << 30;
 pub const LOG_COMPRESS_BYTES_MIN: usize = 64;
 /// Threads that check the last log segment when the log is opened. Beyond four, reading the file takes longer.
 pub const LOG_OPEN_THREADS_MAX: usize = 4;
+/// Origins (nodes of sites) in the entries taken from another node since the log was opened. A site has 1,023 nodes; each
+/// entry is compared with the last one of its origin, so a forged log must not bring any number of them.
+pub const LOG_ORIGINS_MAX: usize = 4_096;
+
 // The applied state (`projection`)
 
 /// sled's page cache. Explicit, because sled reads a container's limit only from cgroup v1; our own cache of decoded rows

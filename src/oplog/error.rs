@@ -21,7 +21,8 @@ impl fmt::Display for RepairPlace {
     }
 }
 
-/// A failure of the log. Everything but [`LogError::DiskFull`] and [`LogError::NotInLog`] is fatal to the process.
+/// A failure of the log. Fatal to the process, but for [`LogError::DiskFull`], [`LogError::NotInLog`] and
+/// [`LogError::BadShipment`].
 #[derive(Debug)]
 pub enum LogError {
     /// A system call failed. Never retried: after a failed fsync nobody knows what the disk holds.
@@ -80,6 +81,13 @@ pub enum LogError {
         /// Which rule it breaks.
         what: &'static str,
     },
+    /// What another node sent is not what this log goes on with. Nothing was written; the log can be used as before.
+    BadShipment {
+        /// The index that was expected where the first thing is wrong.
+        index: u64,
+        /// What is wrong.
+        what: String,
+    },
     /// An earlier error left the writer in an unknown state.
     Poisoned,
     /// The index asked for is not (or no longer) in the log.
@@ -106,6 +114,7 @@ impl LogError {
             Self::Locked { .. } => "log_locked",
             Self::NotEmpty { .. } => "log_not_empty",
             Self::Rejected { .. } => "log_entry_rejected",
+            Self::BadShipment { .. } => "log_shipment_refused",
             Self::Poisoned => "log_poisoned",
             Self::NotInLog { .. } => "log_index_not_present",
         }
@@ -128,15 +137,23 @@ impl LogError {
             Self::Locked { .. } => "another holdfast process uses this data directory; stop it first",
             Self::NotEmpty { .. } => "use an empty data directory",
             Self::Rejected { .. } => "this is a defect of the program: report it with the log lines before it",
+            Self::BadShipment { .. } => {
+                "nothing was written; the nodes compare their logs again; if it comes back, look at the other node's log"
+            }
             Self::Poisoned => "see the first error above; restart the process",
             Self::NotInLog { .. } => "the entries were trimmed or not written yet: start from a snapshot instead",
         }
     }
 
-    /// Whether the writer may be used again after this error: nothing was written.
+    /// Whether there was no room: nothing was written, and the same append may be tried again.
     #[must_use]
     pub const fn is_disk_full(&self) -> bool {
         matches!(self, Self::DiskFull { .. })
+    }
+
+    /// Whether the writer goes on after this error as if nothing had happened.
+    pub(super) const fn spares_writer(&self) -> bool {
+        matches!(self, Self::DiskFull { .. } | Self::BadShipment { .. })
     }
 
     pub(super) fn io(op: &'static str, path: &Path, source: io::Error) -> Self {
@@ -166,6 +183,9 @@ impl fmt::Display for LogError {
             Self::Locked { path } => write!(f, "the log in {} is in use", path.display())?,
             Self::NotEmpty { path } => write!(f, "there is a log in {} already", path.display())?,
             Self::Rejected { index, what } => write!(f, "entry {index} cannot be appended: {what}")?,
+            Self::BadShipment { index, what } => {
+                write!(f, "the records that were received do not continue this log at index {index}: {what}")?;
+            }
             Self::Poisoned => f.write_str("the log writer failed earlier")?,
             Self::NotInLog { wanted, first, last } => {
                 write!(f, "index {wanted} is not in the log, which holds {first} to {last}")?;

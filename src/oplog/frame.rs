@@ -13,6 +13,8 @@ use crate::limits::{LOG_COMPRESS_BYTES_MIN, LOG_FRAME_BODY_BYTES_MAX, LOG_FRAME_
 
 /// Bytes of a frame before its body.
 pub(super) const HEADER_BYTES: usize = 57;
+/// Where a frame's flags stand.
+const FLAGS_AT: usize = 24;
 /// The body is zstd-compressed.
 pub(super) const FLAG_ZSTD: u8 = 1;
 /// The frame belongs to the same write as the frame before it.
@@ -50,6 +52,11 @@ pub(super) struct Tracker {
 impl Tracker {
     pub(super) const fn new(at: LogPosition) -> Self {
         Self { at, clocks: Vec::new() }
+    }
+
+    /// How many origins it has met.
+    pub(super) const fn origins(&self) -> usize {
+        self.clocks.len()
     }
 
     /// Goes on to `entry`, or says which rule it breaks.
@@ -115,7 +122,7 @@ impl FrameHeader {
     /// Reads a header, or says why these bytes cannot be one. Bounds everything before anybody allocates for it.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, &'static str> {
         let Some(mut input) = bytes.get(..HEADER_BYTES) else {
-            return Err("the file ends inside a frame header");
+            return Err("the bytes end inside a frame header");
         };
         let header = Self {
             length: input.get_u32_le() as usize,
@@ -149,7 +156,7 @@ impl FrameHeader {
     pub(super) fn parse_whole(bytes: &[u8]) -> Result<(Self, &[u8]), &'static str> {
         let header = Self::parse(bytes)?;
         let Some(frame) = bytes.get(..header.length) else {
-            return Err("the file ends inside a frame");
+            return Err("the bytes end inside a frame");
         };
         if crc32c::crc32c(&frame[8..]) != header.crc {
             return Err("the frame's checksum does not match");
@@ -161,6 +168,26 @@ impl FrameHeader {
     pub(super) const fn last_index(&self) -> u64 {
         self.first_index.saturating_add(self.entries as u64 - 1)
     }
+
+    /// What the frame counts towards `LOG_APPEND_BYTES_MAX` where frames of another log are taken: what it costs in memory.
+    /// Never more than what its entries counted where they were appended, but for the header.
+    pub(super) fn append_bytes(&self) -> usize {
+        HEADER_BYTES + self.raw_bytes.max(self.entries * ENTRY_OVERHEAD_BYTES)
+    }
+}
+
+/// Marks a whole frame as the first of its write or as a later one. The checksum is set anew if that changes anything.
+pub(super) fn set_continues(frame: &mut [u8], continues: bool) {
+    let flags = if continues { frame[FLAGS_AT] | FLAG_CONTINUES } else { frame[FLAGS_AT] & !FLAG_CONTINUES };
+    if flags != frame[FLAGS_AT] {
+        frame[FLAGS_AT] = flags;
+        seal_frame(frame);
+    }
+}
+
+fn seal_frame(frame: &mut [u8]) {
+    let crc = crc32c::crc32c(&frame[8..]);
+    frame[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Turns entries into frames. Keeps its buffers and its zstd context between calls.
@@ -175,7 +202,7 @@ pub(super) struct FrameEncoder {
 pub(super) struct FrameStyle<'a> {
     /// The frame belongs to the same write as the one before.
     pub(super) continues: bool,
-    /// Payload hashes of the entries that are erased, by index. The writer has none; a rewrite after an erasure does.
+    /// Payload hashes of the entries that are erased, lowest index first. The writer has none; what rewrites a frame does.
     pub(super) erased: &'a [(u64, Digest)],
 }
 
@@ -238,8 +265,7 @@ impl FrameEncoder {
         header.put_u32_le(raw_bytes as u32);
         header.put_u8(flags);
         header.put_slice(&chain);
-        let crc = crc32c::crc32c(&frame[8..]);
-        frame[4..8].copy_from_slice(&crc.to_le_bytes());
+        seal_frame(frame);
         frame.len()
     }
 }
@@ -252,8 +278,8 @@ fn payload_hash_of(entry: &Entry, erased: &[(u64, Digest)]) -> Result<Digest, Lo
     if !entry.erased {
         return Ok(*blake3::hash(&entry.payload).as_bytes());
     }
-    match erased.iter().find(|(index, _)| *index == entry.index) {
-        Some((_, hash)) if entry.payload.is_empty() => Ok(*hash),
+    match erased.binary_search_by_key(&entry.index, |(index, _)| *index) {
+        Ok(found) if entry.payload.is_empty() => Ok(erased[found].1),
         _ => refuse("an erased entry cannot be written without its payload's hash"),
     }
 }
@@ -277,6 +303,13 @@ pub(super) struct Verified {
     pub(super) entry: Entry,
     /// The chain hash after this entry.
     pub(super) chain: Digest,
+    /// The payload's hash if the payload was erased.
+    pub(super) erased_hash: Option<Digest>,
+}
+
+/// What a frame of some of these entries needs to keep what is left of the erased ones.
+pub(super) fn erased_hashes(verified: &[Verified]) -> Vec<(u64, Digest)> {
+    verified.iter().filter_map(|item| Some((item.entry.index, item.erased_hash?))).collect()
 }
 
 /// How closely frames are looked at.
@@ -333,6 +366,17 @@ impl FrameDecoder {
         Ok(entries)
     }
 
+    /// The epoch of a frame's last entry. The frame's checksum was verified; its order and chain are not looked at.
+    pub(super) fn last_epoch(&mut self, header: &FrameHeader, frame: &[u8]) -> Result<u64, String> {
+        self.inflate(header, &frame[HEADER_BYTES..])?;
+        let mut epoch = 0;
+        walk(&self.body, header, |entry, _, _| {
+            epoch = entry.epoch;
+            Ok(())
+        })?;
+        Ok(epoch)
+    }
+
     fn inflate(&mut self, header: &FrameHeader, packed: &[u8]) -> Result<(), String> {
         self.body.clear();
         if header.flags & FLAG_ZSTD == 0 {
@@ -357,7 +401,7 @@ fn verify_body(body: &Bytes, header: &FrameHeader, next: &mut Tracker) -> Result
         let payload_hash = erased_hash.unwrap_or_else(|| *blake3::hash(payload).as_bytes());
         entry.payload = body.slice_ref(payload);
         next.advance(&entry, &payload_hash)?;
-        entries.push(Verified { entry, chain: next.at.chain });
+        entries.push(Verified { entry, chain: next.at.chain, erased_hash });
         Ok(())
     })?;
     Ok(entries)

@@ -1,28 +1,35 @@
 //! The operation log: segment files, the writer (group commit), readers, recovery, verify. The truth; everything else is
-//! derived. `DESIGN.md` beside this file describes the format and why it is so.
+//! derived. Also what replication needs of it: handing frames out, taking them in, cutting a diverged tail.
+//! `DESIGN.md` beside this file describes the format and why it is so.
 //!
-//! Must never retry a failed write or fsync, never change a sealed segment, never skip a record it cannot verify, and never
-//! cut anything that could have been acknowledged.
+//! Must never retry a failed write or fsync, never change a sealed segment (but to cut it, with the writer gone), never skip
+//! a record it cannot verify, and never cut anything that could have been acknowledged, unless it is told where.
 
+mod cut;
 mod describe;
 mod disk;
 mod error;
 mod frame;
 mod reader;
+mod receive;
 mod recovery;
 mod scan;
 mod segment;
+mod ship;
 mod verify;
 mod writer;
 
 #[cfg(test)]
 mod tests;
 
+pub use cut::{CutReport, cut_after};
 pub use describe::describe;
 pub use error::{LogError, RepairPlace};
 pub use frame::LogPosition;
-pub use reader::{EntryIter, LogReader, dump};
+pub use reader::{EntryIter, LogReader, RecordPosition, dump};
+pub use receive::{BatchSummary, ReceivedAppend, summarize};
 pub use recovery::{CutTail, RecoveryReport};
 pub use segment::SegmentInfo;
+pub use ship::{Shipment, Shipments};
 pub use verify::{Finding, Progress, VerifyReport, verify};
 pub use writer::{Appended, LogOptions, LogWriter};

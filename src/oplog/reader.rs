@@ -124,21 +124,92 @@ impl LogReader {
     /// # Errors
     /// As [`LogReader::read_from`].
     pub fn chain_hash_at(&self, index: u64) -> Result<Digest, LogError> {
+        self.position_at(index).map(|position| position.chain)
+    }
+
+    /// Where the log is after the entry with this index, or, for `first_index() - 1`, before the first. Reads the frame
+    /// that holds it, and at most the headers of those between it and a sparse point: cheap enough to search a fork with.
+    ///
+    /// # Errors
+    /// As [`LogReader::read_from`], and [`LogError::NotInLog`] for an index beyond the end.
+    pub fn position_at(&self, index: u64) -> Result<RecordPosition, LogError> {
         let (first, last, before) = {
             let view = self.view.read();
-            let before = view.metas().next().map_or_else(Digest::default, |meta| meta.before.chain);
+            let before = view.metas().next().map_or_else(LogPosition::default, |meta| meta.before);
             (view.first_index(), view.last().index, before)
         };
-        if index + 1 == first {
-            return Ok(before);
+        if index.checked_add(1) == Some(first) {
+            return Ok(RecordPosition { index, epoch: before.epoch, chain: before.chain });
         }
         let mut entries = self.read_from(index)?;
         match entries.next() {
-            Some(Ok(_)) => Ok(entries.chain),
+            Some(Ok(entry)) => Ok(RecordPosition { index, epoch: entry.epoch, chain: entries.chain }),
             Some(Err(error)) => Err(error),
             None => Err(LogError::NotInLog { wanted: index, first, last }),
         }
     }
+
+    /// What is known of the segment that holds this index, without looking into it; `None` when it is beyond the end.
+    ///
+    /// # Errors
+    /// [`LogError::NotInLog`] when the index was trimmed.
+    pub(super) fn stretch_of(&self, index: u64) -> Result<Option<Stretch>, LogError> {
+        let view = self.view.read();
+        let (first, last) = (view.first_index(), view.last().index);
+        if index < first {
+            return Err(LogError::NotInLog { wanted: index, first, last });
+        }
+        let sealed = view.sealed.get(view.sealed.partition_point(|meta| meta.after.index < index));
+        let meta = sealed.or_else(|| view.active.as_ref().map(|active| &active.meta).filter(|_| index <= last));
+        Ok(meta.map(|meta| Stretch {
+            first_index: meta.name.first_index,
+            frames_end: meta.frames_end,
+            epoch_before: meta.before.epoch,
+            after: meta.after,
+        }))
+    }
+
+    /// Opens the segment that holds this index, at the frame that holds it.
+    pub(super) fn locate(&self, index: u64) -> Result<Option<Place>, LogError> {
+        let entries = self.read_from(index)?;
+        let before = entries.tracker.at;
+        Ok(entries.cursor.map(|Cursor { file, name, offset, .. }| Place { file, name, offset, before }))
+    }
+}
+
+/// The durable frames of one segment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch {
+    /// The segment's first index, which names it.
+    pub(super) first_index: u64,
+    /// Where its durable frames end.
+    pub(super) frames_end: u64,
+    /// The epoch before its first entry.
+    pub(super) epoch_before: u64,
+    /// The position after its last durable entry.
+    pub(super) after: LogPosition,
+}
+
+/// A frame in an open segment.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) file: File,
+    pub(super) name: SegmentName,
+    /// The frame's offset.
+    pub(super) offset: u64,
+    /// Index and chain hash before the frame; its epoch and clock are not known.
+    pub(super) before: LogPosition,
+}
+
+/// What identifies a record and all before it: two logs with the same chain hash at an index are equal up to there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordPosition {
+    /// The record's index, 0 before the first one.
+    pub index: u64,
+    /// Its epoch: number in the high 48 bits, node in the low 16.
+    pub epoch: u64,
+    /// The chain hash after it.
+    pub chain: Digest,
 }
 
 /// The entries of a log directory from `from` on (or from its first one, if that is later), without the writer's lock:
@@ -243,6 +314,28 @@ impl EntryIter {
         Ok(true)
     }
 
+    /// As the iterator, with the chain hash and what is left of an erased payload.
+    pub(super) fn next_verified(&mut self) -> Option<Result<Verified, LogError>> {
+        while !self.failed {
+            if let Some(verified) = self.pending.next() {
+                self.chain = verified.chain;
+                if verified.entry.index < self.skip_below {
+                    continue;
+                }
+                return Some(Ok(verified));
+            }
+            match self.load_frame() {
+                Ok(true) => {}
+                Ok(false) => return None,
+                Err(error) => {
+                    self.failed = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+        None
+    }
+
     /// Decodes the next frame into `pending`; false at the end.
     fn load_frame(&mut self) -> Result<bool, LogError> {
         loop {
@@ -270,24 +363,7 @@ impl Iterator for EntryIter {
     type Item = Result<Entry, LogError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        while !self.failed {
-            if let Some(Verified { entry, chain }) = self.pending.next() {
-                self.chain = chain;
-                if entry.index < self.skip_below {
-                    continue;
-                }
-                return Some(Ok(entry));
-            }
-            match self.load_frame() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => {
-                    self.failed = true;
-                    return Some(Err(error));
-                }
-            }
-        }
-        None
+        Some(self.next_verified()?.map(|verified| verified.entry))
     }
 }
 

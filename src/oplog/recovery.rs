@@ -233,7 +233,7 @@ pub(super) fn recover(
         report.temporaries_removed += 1;
     }
     // Also when nothing was removed: a rename may have happened just before the process was killed.
-    sync_dir(dir)?;
+    sync_dir(disk, dir)?;
     let Some(scan) = loaded.last else {
         return Ok(Recovered { sealed: Vec::new(), active: None, report });
     };

@@ -1,7 +1,7 @@
 //! The one writer of the log: group commit, rolling and sealing segments, trimming. Must never retry after an error, never
 //! report an entry before its fdatasync, and never write where room was not reserved.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use parking_lot::RwLock;
 
-use super::disk::{Disk, SystemDisk, is_no_room, sync_dir};
+use super::disk::{Disk, SystemDisk, create_dir, is_no_room, lock, no_room, remove_durably, rename_durably, reserve};
 use super::error::LogError;
-use super::frame::{ENTRY_OVERHEAD_BYTES, FrameEncoder, FrameStyle, LogPosition, Tracker};
+use super::frame::{Depth, ENTRY_OVERHEAD_BYTES, FrameDecoder, FrameEncoder, FrameStyle, LogPosition, Tracker};
 use super::reader::{ActiveView, LogReader, View};
 use super::recovery::{Active, Recovered, RecoveryReport, recover};
 use super::scan::add_point;
@@ -41,6 +41,9 @@ impl LogOptions {
     }
 }
 
+/// The frames of one write: the offset of each in it, and the position before it.
+pub(super) type FrameStarts = Vec<(usize, LogPosition)>;
+
 /// One finished append.
 #[derive(Clone, Debug)]
 pub struct Appended {
@@ -60,16 +63,19 @@ pub struct Appended {
 /// - The epoch never falls; the clock grows within an origin.
 /// - What `append` returned is durable and is found again by every later open.
 /// - What a reader sees is durable.
-/// - After any error but a full disk, nothing is written any more.
-/// - A full disk changes nothing: the same append may be tried again.
-/// - Only the last segment is not sealed; a sealed one never changes.
+/// - After any error but a full disk or a bad shipment, nothing is written any more.
+/// - A full disk changes nothing: the same append may be tried again. Neither does what a peer sent and does not verify.
+/// - Only the last segment is not sealed; a sealed one never changes while there is a writer. Only `cut_after`, which
+///   holds the writer's lock, puts a shorter one in its place.
 /// - Each segment starts at the position where the one before ended.
 /// - One process writes: the directory is locked as long as the writer lives.
 pub struct LogWriter {
     options: LogOptions,
     pub(super) disk: Box<dyn Disk>,
     encoder: FrameEncoder,
-    tracker: Tracker,
+    /// For what another node sends.
+    pub(super) decoder: FrameDecoder,
+    pub(super) tracker: Tracker,
     /// `None` while a full disk keeps the next segment from being created.
     active: Option<Active>,
     view: Arc<RwLock<View>>,
@@ -113,9 +119,11 @@ impl LogWriter {
         let last = active.as_ref().map(|active| active.last).or_else(|| sealed.last().map(|meta| meta.after));
         report.created = last.is_none();
         let encoder = FrameEncoder::new().map_err(|e| LogError::io("start compressor for", &options.dir, e))?;
+        let decoder =
+            FrameDecoder::new(Depth::Chain).map_err(|e| LogError::io("start decompressor for", &options.dir, e))?;
         let view = Arc::new(RwLock::new(View { sealed: Arc::new(sealed), active: None }));
         let tracker = Tracker::new(last.unwrap_or(before));
-        let mut writer = Self { options, disk, encoder, tracker, active, view, poisoned: false, _lock: lock };
+        let mut writer = Self { options, disk, encoder, decoder, tracker, active, view, poisoned: false, _lock: lock };
         if writer.active.is_none() {
             match writer.roll(0) {
                 // The log can be read; appending asks for the room again.
@@ -194,14 +202,14 @@ impl LogWriter {
         LogReader::new(Arc::clone(&self.view))
     }
 
-    fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
+    pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         if self.poisoned {
             return Err(LogError::Poisoned);
         }
         // Set first, so that a panic in the middle counts as a failure too.
         self.poisoned = true;
         let result = work(self);
-        self.poisoned = result.as_ref().is_err_and(|error| !error.is_disk_full());
+        self.poisoned = result.as_ref().is_err_and(|error| !error.spares_writer());
         result
     }
 
@@ -211,8 +219,14 @@ impl LogWriter {
         }
         let mut tracker = self.tracker.clone();
         let (frames, starts) = self.encode(entries, &mut tracker)?;
-        if self.bytes_until_new_segment() < room_for(&frames, &starts) {
-            self.roll(room_for(&frames, &starts))?;
+        self.write(frames, &starts, tracker)
+    }
+
+    /// Writes frames that lead to `after`, as one write and one fdatasync. `starts` has each frame's offset and the position
+    /// before it.
+    pub(super) fn write(&mut self, frames: Bytes, starts: &FrameStarts, after: Tracker) -> Result<Appended, LogError> {
+        if self.bytes_until_new_segment() < room_for(&frames, starts) {
+            self.roll(room_for(&frames, starts))?;
         }
         let active = self.active.as_mut().expect("roll leaves an active segment or fails");
         let io = |op| move |path: &Path, e| LogError::io(op, path, e);
@@ -221,21 +235,17 @@ impl LogWriter {
         self.disk.sync_data(&active.file).map_err(|e| io("fdatasync")(&active.name.path, e))?;
         let fsync = started.elapsed();
         for (offset, before) in starts {
-            add_point(&mut active.points, active.frames_end + offset as u64, &before);
+            add_point(&mut active.points, active.frames_end + *offset as u64, before);
         }
         active.frames_end += frames.len() as u64;
-        active.last = tracker.at;
-        self.tracker = tracker;
+        active.last = after.at;
+        self.tracker = after;
         self.publish();
         Ok(Appended { frames, fsync, after: self.tracker.at })
     }
 
     /// Encodes entries as the fewest frames; with each frame's offset and the position before it.
-    fn encode(
-        &mut self,
-        entries: &[Entry],
-        tracker: &mut Tracker,
-    ) -> Result<(Bytes, Vec<(usize, LogPosition)>), LogError> {
+    fn encode(&mut self, entries: &[Entry], tracker: &mut Tracker) -> Result<(Bytes, FrameStarts), LogError> {
         let mut starts = Vec::with_capacity(1);
         let (mut rest, mut total, mut offset) = (entries, 0, 0);
         while !rest.is_empty() {
@@ -284,9 +294,7 @@ impl LogWriter {
             view.active = None;
             Arc::make_mut(&mut view.sealed).push(sealed);
         }
-        let temporary = name.temporary();
-        std::fs::rename(&temporary, &name.path).map_err(|e| LogError::io("rename", &temporary, e))?;
-        sync_dir(&self.options.dir)?;
+        rename_durably(&*self.disk, &name.temporary(), &name.path)?;
         let frames_end = SEGMENT_HEADER_BYTES as u64;
         self.active =
             Some(Active { file, name, before, last: before, frames_end, reserved_bytes: length, points: Vec::new() });
@@ -354,8 +362,7 @@ impl LogWriter {
         };
         // Lowest first: a crash in between leaves a log without a gap.
         for meta in &removed {
-            remove(&meta.name.path)?;
-            sync_dir(&self.options.dir)?;
+            remove_durably(&*self.disk, &meta.name.path)?;
         }
         Ok(removed.iter().map(SegmentInfo::from).collect())
     }
@@ -402,37 +409,10 @@ fn frame_share(entries: &[Entry]) -> (usize, usize) {
 }
 
 /// Room that an append needs: its frames, and their points in the footer beyond the one that is always kept free.
-fn room_for(frames: &Bytes, starts: &[(usize, LogPosition)]) -> u64 {
+fn room_for(frames: &Bytes, starts: &FrameStarts) -> u64 {
     (frames.len() + footer_bytes(starts.len()) - footer_bytes(1)) as u64
-}
-
-fn no_room(name: &SegmentName, needed_bytes: u64) -> LogError {
-    LogError::DiskFull { path: name.path.clone(), needed_bytes }
-}
-
-fn reserve(disk: &dyn Disk, file: &File, name: &SegmentName, length: u64) -> Result<(), LogError> {
-    disk.reserve(file, length)
-        .map_err(|e| if is_no_room(&e) { no_room(name, length) } else { LogError::io("reserve", &name.path, e) })
 }
 
 fn remove(path: &Path) -> Result<(), LogError> {
     std::fs::remove_file(path).map_err(|e| LogError::io("remove", path, e))
-}
-
-/// Creates the directory, durably.
-fn create_dir(dir: &Path) -> Result<(), LogError> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    std::fs::create_dir_all(dir).map_err(|e| LogError::io("create directory", dir, e))?;
-    dir.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_dir)
-}
-
-fn lock(dir: &Path) -> Result<File, LogError> {
-    let file = File::open(dir).map_err(|e| LogError::io("open directory", dir, e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LogError::Locked { path: dir.to_path_buf() }),
-        Err(TryLockError::Error(e)) => Err(LogError::io("lock", dir, e)),
-    }
 }

@@ -10,14 +10,14 @@ use crate::limits::LOG_PAYLOAD_BYTES_MAX;
 
 /// Fails one operation on demand, with the error that the system's own `/dev/full` gives.
 #[derive(Clone, Default)]
-struct Faulty(Arc<AtomicU64>);
+pub(super) struct Faulty(Arc<AtomicU64>);
 
-const RESERVE: u64 = 1;
-const WRITE: u64 = 2;
-const SYNC: u64 = 4;
+pub(super) const RESERVE: u64 = 1;
+pub(super) const WRITE: u64 = 2;
+pub(super) const SYNC: u64 = 4;
 
 impl Faulty {
-    fn fail(&self, operations: u64) {
+    pub(super) fn fail(&self, operations: u64) {
         self.0.store(operations, Ordering::SeqCst);
     }
 
@@ -44,7 +44,7 @@ impl Disk for Faulty {
     }
 }
 
-fn open_faulty(dir: &Path) -> (LogWriter, Faulty) {
+pub(super) fn open_faulty(dir: &Path) -> (LogWriter, Faulty) {
     let faulty = Faulty::default();
     let disk = Box::new(faulty.clone());
     (LogWriter::open_on(options(dir), LogPosition::default(), disk).unwrap().0, faulty)

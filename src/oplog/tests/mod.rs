@@ -1,10 +1,15 @@
-//! Tests of the log on real files: round trips, crash images, damage, failing disks, the pinned format.
+//! Tests of the log on real files: round trips, crash images, damage, failing disks, the pinned format, two logs.
 
 mod crash;
+mod cut;
 mod damage;
 mod failing;
+mod follow;
 mod format;
+mod measure;
+mod receive;
 mod round_trip;
+mod ship;
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -54,6 +59,35 @@ fn entry(index: u64, payload_bytes: usize) -> Entry {
 
 fn entries(range: std::ops::RangeInclusive<u64>, payload_bytes: usize) -> Vec<Entry> {
     range.map(|index| entry(index, payload_bytes)).collect()
+}
+
+/// Entries with these payload sizes, of several origins and epochs; clocks of different origins do not run in step.
+fn mixed(first: u64, sizes: &[usize]) -> Vec<Entry> {
+    (first..)
+        .zip(sizes)
+        .map(|(index, size)| {
+            let node = 1 + (index.wrapping_mul(0x9e37_79b9) >> 7) as u16 % 3;
+            let hlc = Hlc((index << 16) + (u64::from(node) << 20));
+            Entry { origin: Origin { site: node % 2, node }, hlc, epoch: (index / 25) << 16, ..entry(index, *size) }
+        })
+        .collect()
+}
+
+/// The positions before the first entry and after each.
+fn positions(entries: &[Entry]) -> Vec<LogPosition> {
+    let mut tracker = frame::Tracker::default();
+    let mut positions = vec![tracker.at];
+    for entry in entries {
+        tracker.advance(entry, blake3::hash(&entry.payload).as_bytes()).unwrap();
+        positions.push(tracker.at);
+    }
+    positions
+}
+
+/// All that a log has to ship from `index` on, in pieces of this size.
+fn shipped(reader: &LogReader, index: u64, bytes_max: usize) -> Vec<Shipment> {
+    let mut shipments = reader.shipments_from(index).unwrap();
+    std::iter::from_fn(|| shipments.next_batch(bytes_max).unwrap()).collect()
 }
 
 fn read_all(reader: &LogReader) -> Vec<Entry> {
