@@ -173,6 +173,11 @@ pub const LOG_OPEN_THREADS_MAX: usize = 4;
 /// Origins (nodes of sites) in the entries taken from another node since the log was opened. A site has 1,023 nodes; each
 /// entry is compared with the last one of its origin, so a forged log must not bring any number of them.
 pub const LOG_ORIGINS_MAX: usize = 4_096;
+/// Bytes of a line of a readable archive at most: a payload in base64 (4/3 MiB), its readable form, and 1 KiB of the rest.
+pub const LOG_ARCHIVE_LINE_BYTES_MAX: usize = 2 << 20;
+/// Bytes of a payload's readable form in an archive; longer ones are cut, as the payload stands beside it in full. Quoting
+/// what is left of a cut one can double it.
+pub const LOG_ARCHIVE_READABLE_BYTES_MAX: usize = 64 << 10;
 
 // The applied state (`projection`)
 

@@ -17,8 +17,8 @@ pub fn describe(entry: &Entry) -> Value {
     })
 }
 
-/// A kind's name, for people.
-const fn kind_name(kind: EntryKind) -> &'static str {
+/// A kind's name, for people and archives.
+pub(super) const fn kind_name(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Command => "command",
         EntryKind::EpochStarted => "epoch_started",
@@ -27,7 +27,7 @@ const fn kind_name(kind: EntryKind) -> &'static str {
 }
 
 /// What a payload means.
-fn payload(entry: &Entry) -> Value {
+pub(super) fn payload(entry: &Entry) -> Value {
     match entry.kind {
         EntryKind::EpochStarted => Value::Null,
         EntryKind::StateHash => state_hash(entry),

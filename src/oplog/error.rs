@@ -21,8 +21,8 @@ impl fmt::Display for RepairPlace {
     }
 }
 
-/// A failure of the log. Fatal to the process, but for [`LogError::DiskFull`], [`LogError::NotInLog`] and
-/// [`LogError::BadShipment`].
+/// A failure of the log. Fatal to the process, but for [`LogError::DiskFull`], [`LogError::NotInLog`],
+/// [`LogError::BadShipment`] and [`LogError::BadArchive`].
 #[derive(Debug)]
 pub enum LogError {
     /// A system call failed. Never retried: after a failed fsync nobody knows what the disk holds.
@@ -88,6 +88,15 @@ pub enum LogError {
         /// What is wrong.
         what: String,
     },
+    /// A readable archive of records is damaged or not whole.
+    BadArchive {
+        /// The file.
+        path: PathBuf,
+        /// Its first bad line, from 1.
+        line: u64,
+        /// What is wrong there.
+        what: String,
+    },
     /// An earlier error left the writer in an unknown state.
     Poisoned,
     /// The index asked for is not (or no longer) in the log.
@@ -115,6 +124,7 @@ impl LogError {
             Self::NotEmpty { .. } => "log_not_empty",
             Self::Rejected { .. } => "log_entry_rejected",
             Self::BadShipment { .. } => "log_shipment_refused",
+            Self::BadArchive { .. } => "log_archive_damaged",
             Self::Poisoned => "log_poisoned",
             Self::NotInLog { .. } => "log_index_not_present",
         }
@@ -139,6 +149,9 @@ impl LogError {
             Self::Rejected { .. } => "this is a defect of the program: report it with the log lines before it",
             Self::BadShipment { .. } => {
                 "nothing was written; the nodes compare their logs again; if it comes back, look at the other node's log"
+            }
+            Self::BadArchive { .. } => {
+                "all lines before that one are whole; restore the file from a copy, or go on without"
             }
             Self::Poisoned => "see the first error above; restart the process",
             Self::NotInLog { .. } => "the entries were trimmed or not written yet: start from a snapshot instead",
@@ -185,6 +198,9 @@ impl fmt::Display for LogError {
             Self::Rejected { index, what } => write!(f, "entry {index} cannot be appended: {what}")?,
             Self::BadShipment { index, what } => {
                 write!(f, "the records that were received do not continue this log at index {index}: {what}")?;
+            }
+            Self::BadArchive { path, line, what } => {
+                write!(f, "the archive {} is damaged at line {line}: {what}", path.display())?;
             }
             Self::Poisoned => f.write_str("the log writer failed earlier")?,
             Self::NotInLog { wanted, first, last } => {

@@ -175,6 +175,13 @@ impl LogReader {
         let before = entries.tracker.at;
         Ok(entries.cursor.map(|Cursor { file, name, offset, .. }| Place { file, name, offset, before }))
     }
+
+    /// The segment that holds this index, or the last one.
+    pub(super) fn segment_of(&self, index: u64) -> Option<SegmentName> {
+        let view = self.view.read();
+        let holds = view.metas().find(|meta| index <= meta.after.index);
+        holds.or_else(|| view.metas().next_back()).map(|meta| meta.name.clone())
+    }
 }
 
 /// The durable frames of one segment.

@@ -1,5 +1,6 @@
 //! Tests of the log on real files: round trips, crash images, damage, failing disks, the pinned format, two logs.
 
+mod archive;
 mod crash;
 mod cut;
 mod damage;
