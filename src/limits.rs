@@ -436,12 +436,6 @@ pub const PEER_SALVAGE_ITEMS_MAX: usize = 1_024;
 pub const PEER_JOIN_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a program version, as a peer tells it.
 pub const PEER_VERSION_BYTES_MAX: usize = 64;
-/// Bytes of an address or an URL, as a peer tells it: a DNS name has at most 253.
-pub const PEER_ADDRESS_BYTES_MAX: usize = 300;
-/// Addresses that a member has: networks that two machines share.
-pub const PEER_ADDRESSES_MAX: usize = 8;
-/// Bytes of the name that a joining machine gives itself; a host name has at most 64.
-pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a file name inside a snapshot.
 pub const PEER_FILE_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a refusal's stable code.

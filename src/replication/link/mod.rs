@@ -9,6 +9,7 @@ mod framed;
 mod server;
 
 pub use dial::{Target, dial};
+pub(super) use dial::{connect, exchange, tls_client};
 pub use error::LinkError;
 pub use framed::{Link, LinkReceiver, LinkSender};
 pub use server::{LinkHandler, LinkServer, LinkServerOptions, LinkTimes, PeerHello};

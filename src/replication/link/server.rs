@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::framed::{Framed, Link};
 use super::{LinkError, agree};
 use crate::core::failover::{Epoch, Member};
+use crate::core::rows::PairMemberKind;
 use crate::limits;
 use crate::replication::net::{Acceptor, BoxFuture, BoxStream, Net};
 use crate::replication::pki::{PeerIdentity, PeerTls};
-use crate::replication::wire::{Class, Hello, MemberKind, Refused, Reply, Welcome};
+use crate::replication::wire::{Class, Hello, Refused, Reply, Welcome};
 
 /// A peer that was let in.
 #[derive(Clone, Debug)]
@@ -28,7 +29,7 @@ pub struct PeerHello {
     /// The link protocol that both speak.
     pub protocol: u32,
     /// What it is by the pair's settings; `None` for a joining machine.
-    pub kind: Option<MemberKind>,
+    pub kind: Option<PairMemberKind>,
     /// Where it connects from.
     pub address: SocketAddr,
 }
@@ -225,7 +226,7 @@ impl Shared {
         Ok((PeerHello { hello, protocol, kind, address: arrived.from }, welcome, place))
     }
 
-    fn member_kind(&self, hello: &Hello, arrived: &Arrived) -> Result<MemberKind, LinkError> {
+    fn member_kind(&self, hello: &Hello, arrived: &Arrived) -> Result<PairMemberKind, LinkError> {
         match (&self.options.tls, &arrived.certificate) {
             (PeerTls::Certificates(_), None) => return Err(LinkError::CertificateRequired),
             (_, Some(certificate)) => certificate.check_member(hello.member)?,
@@ -233,7 +234,7 @@ impl Shared {
         }
         let kind = self.options.tls.allowed().load().check(hello.member, arrived.certificate.as_ref())?;
         // A witness holds nothing, and must not be able to read anything.
-        if kind == MemberKind::Witness && hello.class != Class::Control {
+        if kind == PairMemberKind::Witness && hello.class != Class::Control {
             return Err(LinkError::ClassNotAllowed { member: hello.member, class: hello.class });
         }
         Ok(kind)

@@ -1,10 +1,12 @@
 //! The pair directory: what is there after the first invitation or after joining.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use rcgen::KeyPair;
 use rustls::pki_types::CertificateDer;
@@ -17,9 +19,10 @@ use super::identity::{Fingerprint, PeerIdentity, fingerprint};
 use super::issue::{JoinKey, PairCa};
 use super::tls::{PeerCertificates, PeerTls, Shown};
 use crate::core::failover::Member;
+use crate::core::rows::PairMemberKind;
 use crate::limits;
 use crate::ops::durable_file::{create_private_dir, remove_durably, sync_dir, write_private};
-use crate::replication::wire::{JoinAnswer, MemberKind};
+use crate::replication::wire::JoinAnswer;
 
 const CA_FILE: &str = "ca.pem";
 const CA_KEY_FILE: &str = "ca-key.pem";
@@ -39,7 +42,7 @@ pub struct Membership {
     /// This member.
     pub member: Member,
     /// What it is.
-    pub kind: MemberKind,
+    pub kind: PairMemberKind,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -92,14 +95,14 @@ impl PairPki {
             return Err(damaged(MEMBER_FILE, "the certificate is of another member than pair.toml says"));
         }
         let ca_with_key = match read_optional(&dir.join(CA_KEY_FILE))? {
-            Some(pem) if membership.kind == MemberKind::Data => {
+            Some(pem) if membership.kind == PairMemberKind::Data => {
                 let key = KeyPair::from_pem(&String::from_utf8_lossy(&pem))
                     .map_err(|_| damaged(CA_KEY_FILE, "the private key cannot be read"))?;
                 let ca_with_key = PairCa::from_der(ca.clone(), key.serialized_der())
                     .map_err(|error| damaged(CA_KEY_FILE, &error.to_string()))?;
                 Some(ca_with_key)
             }
-            None if membership.kind == MemberKind::Data => return Err(damaged(CA_KEY_FILE, "it is missing")),
+            None if membership.kind == PairMemberKind::Data => return Err(damaged(CA_KEY_FILE, "it is missing")),
             _ => None,
         };
         let settings = read_optional(&dir.join(SETTINGS_FILE))?;
@@ -116,13 +119,14 @@ impl PairPki {
         member: Member,
         now_unix_seconds: i64,
     ) -> Result<PairPki, PkiError> {
-        let membership = Membership { cluster, member, kind: MemberKind::Data };
+        let membership = Membership { cluster, member, kind: PairMemberKind::Data };
         if let Some(found) = PairPki::load(dir)? {
             if found.membership == membership {
                 return Ok(found);
             }
             let who = &found.membership;
-            let found = format!("{} member {} of cluster {}", who.kind, who.member, HEXLOWER.encode(&who.cluster));
+            let kind = kind_name(who.kind);
+            let found = format!("{kind} member {} of cluster {}", who.member, HEXLOWER.encode(&who.cluster));
             return Err(PkiError::OtherMembership { path: dir.to_owned(), found });
         }
         // Whatever else is there is what a killed attempt left: nobody has got anything of it.
@@ -152,7 +156,7 @@ impl PairPki {
         // An old membership ends before anything of it is replaced.
         let write = Writer { dir };
         write.remove(PAIR_FILE)?;
-        if joined.membership.kind == MemberKind::Data {
+        if joined.membership.kind == PairMemberKind::Data {
             let secret = [&answer.ca_key, &answer.web_ca_key].map(Option::as_ref);
             let [Some(ca_key), Some(web_ca_key)] = secret else { return Err(missing()) };
             let web_ca = answer.web_ca.as_ref().ok_or_else(missing)?;
@@ -237,6 +241,44 @@ pub fn install_web_ca(pair_dir: &Path, tls_dir: &Path) -> Result<(), PkiError> {
     Ok(())
 }
 
+/// The CA of this node's HTTPS certificates and its key, in DER: what the second data node is given at joining.
+///
+/// # Errors
+/// [`PkiError::Damaged`] when it is missing or does not fit together; [`PkiError::Io`].
+pub fn read_web_ca(tls_dir: &Path) -> Result<WebCa, PkiError> {
+    let (ca, key) = ("ca.pem", "ca-key.pem");
+    let certificate = load_certificate(tls_dir, ca)?;
+    let damaged = |reason: String| PkiError::Damaged { path: tls_dir.join(key), reason };
+    let key = KeyPair::from_pem(&load_text(tls_dir, key)?).map_err(|error| damaged(error.to_string()))?;
+    let authority =
+        PairCa::from_der(certificate.clone(), key.serialized_der()).map_err(|error| damaged(error.to_string()))?;
+    Ok(WebCa { certificate: certificate.to_vec().into(), key: authority.key_der().into() })
+}
+
+/// The CA of the HTTPS certificates, in DER.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebCa {
+    /// Its certificate.
+    pub certificate: Bytes,
+    /// Its key in PKCS#8.
+    pub key: Bytes,
+}
+
+impl fmt::Debug for WebCa {
+    // The key must not be printable by accident.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebCa")
+    }
+}
+
+/// Finds out that `dir` can be made and written to, before a one-time token is spent.
+pub(in crate::replication) fn probe_writable(dir: &Path) -> Result<(), PkiError> {
+    make_dir(dir)?;
+    let write = Writer { dir };
+    write.bytes("probe", b"")?;
+    write.remove("probe")
+}
+
 fn load_membership(dir: &Path) -> Result<Option<Membership>, PkiError> {
     let path = dir.join(PAIR_FILE);
     let Some(bytes) = read_optional(&path)? else { return Ok(None) };
@@ -248,12 +290,17 @@ fn load_membership(dir: &Path) -> Result<Option<Membership>, PkiError> {
     }
     let cluster = HEXLOWER.decode(found.cluster_id.as_bytes()).ok().and_then(|id| <[u8; 16]>::try_from(id).ok());
     let cluster = cluster.ok_or_else(|| damaged("cluster_id must be 32 lower-case hex digits".to_owned()))?;
-    let kind = match found.kind.as_str() {
-        "data" => MemberKind::Data,
-        "witness" => MemberKind::Witness,
-        other => return Err(damaged(format!("{other:?} is no kind of member"))),
-    };
+    let kind = [PairMemberKind::Data, PairMemberKind::Witness].into_iter().find(|kind| kind_name(*kind) == found.kind);
+    let kind = kind.ok_or_else(|| damaged(format!("{:?} is no kind of member", found.kind)))?;
     Ok(Some(Membership { cluster, member: found.member, kind }))
+}
+
+/// A kind of member in files and texts.
+pub(in crate::replication) const fn kind_name(kind: PairMemberKind) -> &'static str {
+    match kind {
+        PairMemberKind::Data => "data",
+        PairMemberKind::Witness => "witness",
+    }
 }
 
 struct Writer<'a> {
@@ -280,7 +327,7 @@ impl Writer<'_> {
             format_version: FORMAT_VERSION,
             cluster_id: HEXLOWER.encode(&membership.cluster),
             member: membership.member,
-            kind: membership.kind.name().to_owned(),
+            kind: kind_name(membership.kind).to_owned(),
         })
         .map_err(PkiError::issue)?;
         self.pem(PAIR_FILE, &format!("# This machine's place in the pair. Do not edit or copy it.\n{text}"))

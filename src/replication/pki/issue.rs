@@ -150,7 +150,7 @@ impl JoinKey {
     }
 
     /// Whether the certificate is for this key.
-    pub(super) fn certified_by(&self, certificate: &CertificateDer<'_>) -> bool {
+    pub(in crate::replication) fn certified_by(&self, certificate: &CertificateDer<'_>) -> bool {
         certified_key(certificate).is_ok_and(|key| key == self.0.public_key_raw())
     }
 

@@ -15,8 +15,9 @@ mod tls;
 
 pub use allowed::{Allowed, AllowedMember, SharedAllowed};
 pub use error::PkiError;
-pub use files::{JoinedFiles, Membership, PairPki, install_web_ca};
+pub use files::{JoinedFiles, Membership, PairPki, WebCa, install_web_ca, read_web_ca};
+pub(super) use files::{kind_name, probe_writable};
 pub use identity::{Fingerprint, PeerIdentity, fingerprint};
 pub use issue::{JoinKey, PairCa};
-pub use tls::pinned_client;
 pub use tls::{PeerCertificates, PeerTls};
+pub(super) use tls::{pinned_client, verify_issued};

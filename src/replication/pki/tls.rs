@@ -120,10 +120,7 @@ fn tighten(client: &mut ClientConfig) {
 }
 
 /// The joining machine's side: no certificate of its own yet, and any member whose CA has this fingerprint.
-///
-/// # Errors
-/// [`PkiError::Issue`].
-pub fn pinned_client(ca: Fingerprint) -> Result<Arc<ClientConfig>, PkiError> {
+pub(in crate::replication) fn pinned_client(ca: Fingerprint) -> Result<Arc<ClientConfig>, PkiError> {
     let provider = provider();
     let verifier = PinnedVerifier { ca, algorithms: provider.signature_verification_algorithms };
     let mut client = ClientConfig::builder_with_provider(provider)
@@ -134,6 +131,13 @@ pub fn pinned_client(ca: Fingerprint) -> Result<Arc<ClientConfig>, PkiError> {
         .with_no_client_auth();
     tighten(&mut client);
     Ok(Arc::new(client))
+}
+
+/// Whether `ca` issued `leaf` and it is valid now.
+pub(in crate::replication) fn verify_issued(leaf: &CertificateDer<'_>, ca: &CertificateDer<'_>) -> Result<(), Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.clone().into_owned())?;
+    verify_chain(leaf, &roots, &provider().signature_verification_algorithms, UnixTime::now()).map(drop)
 }
 
 /// Any certificate of the pair's CA that is valid now.

@@ -157,7 +157,7 @@ impl Hello {
 
     fn from_proto(proto: HelloProto) -> Result<Self, WireError> {
         bounded("bytes of the version", proto.version.len(), limits::PEER_VERSION_BYTES_MAX)?;
-        bounded("bytes of the client address", proto.client_url.len(), limits::PEER_ADDRESS_BYTES_MAX)?;
+        bounded("bytes of the client address", proto.client_url.len(), limits::PAIR_CLIENT_URL_BYTES_MAX)?;
         Ok(Self {
             protocol: proto.protocol,
             protocol_min: proto.protocol_min,
@@ -169,7 +169,7 @@ impl Hello {
                 .ok_or_else(|| WireError(format!("links of class {} are not known here", proto.class)))?,
             epoch: Epoch(proto.epoch),
             version: one_line(&proto.version, limits::PEER_VERSION_BYTES_MAX),
-            client_url: one_line(&proto.client_url, limits::PEER_ADDRESS_BYTES_MAX),
+            client_url: one_line(&proto.client_url, limits::PAIR_CLIENT_URL_BYTES_MAX),
             now_ms: proto.now_ms,
         })
     }

@@ -8,44 +8,11 @@ use prost::Message as _;
 use super::hello::RefusedProto;
 use super::{Class, Refused, Wire, WireError, bounded, cluster_id, digest, one_line, owned, put};
 use crate::core::failover::Member;
+use crate::core::rows::PairMemberKind;
 use crate::limits;
 
-/// What a member is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(u32)]
-pub enum MemberKind {
-    /// Holds the log and the state; can be active.
-    Data = 1,
-    /// Votes, and holds nothing.
-    Witness = 2,
-}
-
-impl MemberKind {
-    /// The kind with this number, or `None` when this build does not know it.
-    #[must_use]
-    pub const fn from_number(number: u32) -> Option<Self> {
-        match number {
-            1 => Some(Self::Data),
-            2 => Some(Self::Witness),
-            _ => None,
-        }
-    }
-
-    /// Its name in files and texts.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Data => "data",
-            Self::Witness => "witness",
-        }
-    }
-}
-
-impl fmt::Display for MemberKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
+/// Bytes of a member's name: its characters may take four each.
+const NAME_BYTES_MAX: usize = 4 * limits::PAIR_NAME_CHARS_MAX;
 
 /// "Let me in."
 #[derive(Clone, PartialEq, Eq)]
@@ -55,7 +22,7 @@ pub struct JoinRequest {
     /// A certificate signing request in DER; only its key is used.
     pub csr: Bytes,
     /// What it wants to be; the invitation decides.
-    pub kind: MemberKind,
+    pub kind: PairMemberKind,
     /// What the machine is called, for people.
     pub name: String,
     /// Where its peer port is reached, `host:port`.
@@ -122,8 +89,8 @@ struct RequestProto {
     token: Bytes,
     #[prost(bytes = "bytes", tag = "2")]
     csr: Bytes,
-    #[prost(uint32, tag = "3")]
-    kind: u32,
+    #[prost(int32, tag = "3")]
+    kind: i32,
     #[prost(string, tag = "4")]
     name: String,
     #[prost(string, repeated, tag = "5")]
@@ -182,7 +149,7 @@ impl Wire for JoinMessage {
             Self::Request(it) => Kind::Request(RequestProto {
                 token: owned(&it.token),
                 csr: it.csr.clone(),
-                kind: it.kind as u32,
+                kind: it.kind as i32,
                 name: it.name.clone(),
                 addresses: it.addresses.clone(),
                 client_url: it.client_url.clone(),
@@ -217,21 +184,22 @@ impl Wire for JoinMessage {
 }
 
 fn request(it: RequestProto) -> Result<Option<JoinRequest>, WireError> {
-    let Some(kind) = MemberKind::from_number(it.kind) else { return Ok(None) };
+    let Ok(kind) = PairMemberKind::try_from(it.kind) else { return Ok(None) };
     bounded("bytes of a signing request", it.csr.len(), limits::PEER_DER_BYTES_MAX)?;
-    bounded("bytes of a name", it.name.len(), limits::PEER_NAME_BYTES_MAX)?;
-    bounded("addresses", it.addresses.len(), limits::PEER_ADDRESSES_MAX)?;
-    for address in it.addresses.iter().chain([&it.client_url]) {
-        bounded("bytes of an address", address.len(), limits::PEER_ADDRESS_BYTES_MAX)?;
+    bounded("bytes of a name", it.name.len(), NAME_BYTES_MAX)?;
+    bounded("addresses", it.addresses.len(), limits::PAIR_ADDRESSES_MAX)?;
+    for address in &it.addresses {
+        bounded("bytes of an address", address.len(), limits::PAIR_ADDRESS_BYTES_MAX)?;
     }
+    bounded("bytes of the client address", it.client_url.len(), limits::PAIR_CLIENT_URL_BYTES_MAX)?;
     bounded("bytes of the version", it.version.len(), limits::PEER_VERSION_BYTES_MAX)?;
     Ok(Some(JoinRequest {
         token: digest(&it.token, "the token")?,
         csr: it.csr,
         kind,
-        name: one_line(&it.name, limits::PEER_NAME_BYTES_MAX),
-        addresses: it.addresses.iter().map(|text| one_line(text, limits::PEER_ADDRESS_BYTES_MAX)).collect(),
-        client_url: one_line(&it.client_url, limits::PEER_ADDRESS_BYTES_MAX),
+        name: one_line(&it.name, NAME_BYTES_MAX),
+        addresses: it.addresses.iter().map(|text| one_line(text, limits::PAIR_ADDRESS_BYTES_MAX)).collect(),
+        client_url: one_line(&it.client_url, limits::PAIR_CLIENT_URL_BYTES_MAX),
         level: it.level,
         version: one_line(&it.version, limits::PEER_VERSION_BYTES_MAX),
         retired_member: it.retired_member.map(member).transpose()?,

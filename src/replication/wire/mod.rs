@@ -19,7 +19,7 @@ use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
 pub use hello::{Hello, Refused, Reply, Welcome};
-pub use join::{JoinAnswer, JoinMessage, JoinRequest, MemberKind};
+pub use join::{JoinAnswer, JoinMessage, JoinRequest};
 pub use log::{LogMessage, Ship};
 pub use salvage::{Salvage, SalvageRefusal};
 pub use transfer::{BlobMessage, ListedBlob, SnapshotMessage};
