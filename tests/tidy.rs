@@ -49,6 +49,12 @@ const BANNED: &[Banned] = &[
     Banned { call: "mem::forget(", instead: "own it", allowed: &[] },
     Banned { call: "Box::leak(", instead: "own it", allowed: &[] },
     Banned { call: "unbounded_channel(", instead: "a bounded channel", allowed: &[] },
+    Banned {
+        call: "PeerTls::Plain(",
+        instead: "PairPki::tls(): links without TLS are for simulations",
+        // Where the variant is handled, not made.
+        allowed: &["src/replication/link/"],
+    },
 ];
 
 fn root() -> &'static Path {

@@ -145,7 +145,7 @@ fn exactly<const N: usize>(bytes: &Bytes) -> Result<[u8; N], InviteError> {
     <[u8; N]>::try_from(bytes.as_ref()).map_err(|_| InviteError::Damaged)
 }
 
-fn checksum(front: &str) -> String {
+pub(super) fn checksum(front: &str) -> String {
     let full = blake3::derive_key(CHECKSUM_CONTEXT, front.as_bytes());
     BASE32_DNSSEC.encode(full.get(..CHECKSUM_BYTES).unwrap_or_default())
 }

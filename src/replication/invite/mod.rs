@@ -18,5 +18,4 @@ pub use join::{Applicant, join};
 pub use tokens::{Invites, OpenInvite};
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

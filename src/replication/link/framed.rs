@@ -162,6 +162,12 @@ impl LinkSender {
         Ok(())
     }
 
+    /// The stream itself, to say what no sender would.
+    #[cfg(test)]
+    pub(super) fn writer(&mut self) -> &mut WriteHalf<BoxStream> {
+        &mut self.writer
+    }
+
     /// Bytes that wait to be written.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

@@ -11,6 +11,8 @@ mod server;
 pub use dial::{Target, dial};
 pub(super) use dial::{connect, exchange, tls_client};
 pub use error::LinkError;
+#[cfg(test)]
+use framed::Framed;
 pub use framed::{Link, LinkReceiver, LinkSender};
 pub use server::{LinkHandler, LinkServer, LinkServerOptions, LinkTimes, PeerHello};
 
@@ -37,3 +39,6 @@ fn agree(own: &Hello, theirs: &Hello) -> Result<u32, LinkError> {
     }
     Ok(protocol)
 }
+
+#[cfg(test)]
+mod tests;

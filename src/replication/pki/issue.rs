@@ -6,6 +6,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
 };
+use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::PkiError;
@@ -136,8 +137,10 @@ impl JoinKey {
         new_key().map(JoinKey)
     }
 
+    /// The first private key in a PEM text; what else is there is passed over.
     pub(super) fn from_pem(pem: &str) -> Result<JoinKey, PkiError> {
-        KeyPair::from_pem(pem).map(JoinKey).map_err(PkiError::issue)
+        let der = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(PkiError::issue)?;
+        KeyPair::try_from(&der).map(JoinKey).map_err(PkiError::issue)
     }
 
     /// A signing request for it in DER.

@@ -21,3 +21,6 @@ pub use identity::{Fingerprint, PeerIdentity, fingerprint};
 pub use issue::{JoinKey, PairCa};
 pub use tls::{PeerCertificates, PeerTls};
 pub(super) use tls::{pinned_client, verify_issued};
+
+#[cfg(test)]
+pub(super) mod tests;

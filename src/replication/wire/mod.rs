@@ -189,3 +189,6 @@ pub(super) fn one_line(text: &str, bytes_max: usize) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

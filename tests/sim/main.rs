@@ -1,0 +1,6 @@
+//! The pair on a simulated network and clock: seeded, replayable.
+
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+mod links;
+mod net;
