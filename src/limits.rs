@@ -53,6 +53,10 @@ pub const PAIR_HEARTBEAT_MS_MIN: u32 = 50;
 pub const PAIR_TIMING_MS_MAX: u32 = 60_000;
 /// Heartbeats that must be missing before silence means anything: one may be lost, one be late.
 pub const PAIR_SILENT_HEARTBEATS_MIN: u32 = 3;
+/// Messages since the fork whose client ids are kept in memory (about 50 bytes each) while a tail is salvaged.
+pub const SALVAGE_MESSAGES_CACHED: usize = 500_000;
+/// Read marks in one salvaged record: bounds its length.
+pub const SALVAGE_MARKS_MAX: usize = 500;
 // ---- Operations: configuration, TLS, authentication, blobs, disk, logging, command line ----
 
 /// Bytes of a configuration file. Ours is 4 KiB with every comment; more is a wrong file.

@@ -207,6 +207,7 @@ impl From<Refusal> for ApiError {
                 Current::Message(message) => serde_json::to_value(message),
                 Current::Settings(settings) => serde_json::to_value(settings),
                 Current::Pair(pair) => serde_json::to_value(pair),
+                Current::Conflict(conflict) => serde_json::to_value(conflict),
             };
             json.ok()
         });

@@ -70,7 +70,7 @@ pub struct Envelope {
     /// For what.
     #[prost(
         oneof = "Command",
-        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51"
+        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51, 52, 53"
     )]
     pub command: Option<Command>,
 }
@@ -147,6 +147,12 @@ pub enum Command {
     /// Note what happened to the pair. Level 2.
     #[prost(message, tag = "51")]
     NotePair(NotePair),
+    /// Apply a record of a diverged tail. Level 2.
+    #[prost(message, tag = "52")]
+    Salvage(Salvage),
+    /// Decide a conflict. Level 2.
+    #[prost(message, tag = "53")]
+    ResolveConflict(ResolveConflict),
 }
 
 /// Send a message.
@@ -518,6 +524,102 @@ pub struct NotePair {
     pub text: String,
 }
 
+/// Which diverged tail: a node cannot write twice at the same index in the same epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, prost::Message)]
+pub struct TailId {
+    /// The node that wrote its last record.
+    #[prost(uint32, tag = "1")]
+    pub node: u32,
+    /// That record's epoch.
+    #[prost(uint64, tag = "2")]
+    pub epoch: u64,
+    /// The index of its first record.
+    #[prost(uint64, tag = "3")]
+    pub fork: u64,
+}
+
+/// Apply a record of a diverged tail, as `merge::salvage` made it: under its own id and time, for its own actor.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Salvage {
+    /// Which tail.
+    #[prost(message, optional, tag = "1")]
+    pub tail: Option<TailId>,
+    /// Its place in the list of what is salvaged, from 1 without gaps.
+    #[prost(uint64, tag = "2")]
+    pub ordinal: u64,
+    /// The record's index in the tail.
+    #[prost(uint64, tag = "3")]
+    pub index: u64,
+    /// The record's epoch.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// The record's clock reading: with `node` the id of what it created.
+    #[prost(fixed64, tag = "5")]
+    pub hlc: u64,
+    /// The record's site.
+    #[prost(uint32, tag = "6")]
+    pub site: u32,
+    /// The record's node.
+    #[prost(uint32, tag = "7")]
+    pub node: u32,
+    /// What to do and for whom: an [`Envelope`], with what the tail did later folded in.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub envelope: Bytes,
+    /// With `SendMessage`: how often it was edited in the tail.
+    #[prost(uint32, tag = "9")]
+    pub edits: u32,
+    /// With `SendMessage`: when last, in Unix milliseconds; 0: never.
+    #[prost(uint64, tag = "10")]
+    pub edited_ms: u64,
+    /// With `SendMessage`: the channel's newest message at the fork; what came after it may be a resend.
+    #[prost(uint64, tag = "11")]
+    pub seq_at_fork: u64,
+    /// With `SetPassword` and `CreateSession`: the lookup hash of the password hash that it is based on, 16 bytes.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub seen: Bytes,
+    /// The whole value at the end of the tail, as JSON without secrets, for a conflict.
+    #[prost(string, tag = "13")]
+    pub other: String,
+}
+
+/// What to do about a conflict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Decision {
+    /// What stands, stands.
+    Keep = 1,
+    /// Take the other side's value.
+    TakeOther = 2,
+    /// Take the fields of `merge`.
+    Merge = 3,
+}
+
+/// Decide a conflict.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct ResolveConflict {
+    /// Which.
+    #[prost(fixed64, tag = "1")]
+    pub conflict: u64,
+    /// The version of the conflict that the decider saw.
+    #[prost(uint64, tag = "2")]
+    pub version: u64,
+    /// The version of the record in conflict that the decider saw; 0 where the record has none.
+    #[prost(uint64, tag = "3")]
+    pub record_version: u64,
+    /// What to do.
+    #[prost(enumeration = "Decision", tag = "4")]
+    pub decision: i32,
+    /// With `Merge` of a user: its fields. The user and version in it are not looked at.
+    #[prost(message, optional, tag = "5")]
+    pub user: Option<UpdateUser>,
+    /// With `Merge` of a channel: its fields, likewise.
+    #[prost(message, optional, tag = "6")]
+    pub channel: Option<UpdateChannel>,
+    /// With `Merge` of the settings: their fields, likewise.
+    #[prost(message, optional, tag = "7")]
+    pub settings: Option<UpdateSettings>,
+}
+
 /// What can happen to a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -592,7 +694,7 @@ impl Command {
     #[must_use]
     pub const fn level(&self) -> u32 {
         match self {
-            Self::UpdatePair(_) | Self::NotePair(_) => 2,
+            Self::UpdatePair(_) | Self::NotePair(_) | Self::Salvage(_) | Self::ResolveConflict(_) => 2,
             _ => 1,
         }
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ids::{ChannelId, InviteId, MessageId, SessionId, UserId};
-use super::rows::{self, ChannelKind, MemberRole, NotifyLevel, PairMemberKind, Role};
+use super::rows::{self, ChannelKind, ConflictKind, ConflictState, MemberRole, NotifyLevel, PairMemberKind, Role};
 
 /// A person or a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -291,6 +291,10 @@ pub struct Message {
     pub edited_ms: Option<u64>,
     /// When it was deleted, in Unix milliseconds.
     pub deleted_ms: Option<u64>,
+    /// It was sent on the other side of a fork and arrived late: others have seen newer messages before it. Absent: no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    pub late: bool,
 }
 
 impl Message {
@@ -308,6 +312,7 @@ impl Message {
             created_ms: row.created_ms,
             edited_ms: (row.edited_ms > 0).then_some(row.edited_ms),
             deleted_ms: (row.deleted_ms > 0).then_some(row.deleted_ms),
+            late: row.late_ms > 0,
         }
     }
 }
@@ -346,6 +351,9 @@ pub struct Audit {
     /// The record after; null when there is none.
     #[schema(value_type = Option<Object>)]
     pub after: Option<serde_json::Value>,
+    /// When it arrived from the other side of a fork, in Unix milliseconds. Absent: it was done on this side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub late_ms: Option<u64>,
 }
 
 impl Audit {
@@ -364,6 +372,7 @@ impl Audit {
             target_id: row.target.to_string(),
             before: json(&row.before),
             after: json(&row.after),
+            late_ms: (row.late_ms > 0).then_some(row.late_ms),
         }
     }
 }
@@ -452,6 +461,67 @@ impl From<&rows::Pair> for Pair {
             level_held: row.level_held,
         }
     }
+}
+
+/// A field that differs.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct ConflictField {
+    /// The field's name.
+    pub name: String,
+    /// Its value here.
+    #[schema(value_type = Value)]
+    pub active: serde_json::Value,
+    /// Its value on the other side.
+    #[schema(value_type = Value)]
+    pub other: serde_json::Value,
+}
+
+/// What both sides of a fork changed.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub struct Conflict {
+    /// The conflict's id.
+    pub id: String,
+    /// For `If-Match`.
+    pub version: u64,
+    /// What it is about.
+    pub kind: ConflictKind,
+    /// The id of what it is about; null for the settings.
+    pub subject_id: Option<String>,
+    /// The channel that it concerns; null: none.
+    #[schema(value_type = Option<String>)]
+    pub channel_id: Option<ChannelId>,
+    /// Why: `stale_version` when both sides changed it, else the code of what stood in the way.
+    pub reason: String,
+    /// The record as it is here now; null when there is none, or when it is not for these eyes.
+    #[schema(value_type = Option<Object>)]
+    pub active: Option<serde_json::Value>,
+    /// The version of that record, for the decision; 0 where it has none.
+    pub record_version: u64,
+    /// The whole record as it was on the other side, likewise.
+    #[schema(value_type = Option<Object>)]
+    pub other: Option<serde_json::Value>,
+    /// The fields that differ.
+    pub fields: Vec<ConflictField>,
+    /// Texts and names are left out, because they belong to a channel that the reader is not in.
+    pub hidden: bool,
+    /// The other side's value can be taken.
+    pub can_take: bool,
+    /// Who changed it on the other side; null: the operator there.
+    #[schema(value_type = Option<String>)]
+    pub changed_by: Option<UserId>,
+    /// When, in Unix milliseconds.
+    pub changed_ms: u64,
+    /// The member of the pair that wrote it.
+    pub node: u32,
+    /// When it arrived here, in Unix milliseconds.
+    pub arrived_ms: u64,
+    /// What became of it.
+    pub state: ConflictState,
+    /// Who decided; null while it is open, and for the operator.
+    #[schema(value_type = Option<String>)]
+    pub resolved_by: Option<UserId>,
+    /// When, in Unix milliseconds; null while it is open.
+    pub resolved_ms: Option<u64>,
 }
 
 /// Who gets an event.

@@ -45,6 +45,14 @@ pub enum Key {
     Audit(u64),
     /// The members of the pair and what they agree on.
     Pair,
+    /// How far a diverged tail was salvaged, by the hash of its identity.
+    TailMark(LookupHash),
+    /// A conflict by id.
+    Conflict(u64),
+    /// The conflicts that nobody has decided.
+    OpenConflict(u64),
+    /// The channel that stands for a direct channel which both sides of a fork had opened.
+    ChannelAlias(ChannelId),
 }
 
 /// The longest encoded key, in bytes.
@@ -91,7 +99,7 @@ impl Key {
     /// The first of all keys.
     pub const FIRST: Self = Self::Settings;
     /// The last of all keys.
-    pub const LAST: Self = Self::Pair;
+    pub const LAST: Self = Self::ChannelAlias(ChannelId(u64::MAX));
 
     /// The key's bytes: a tag in the order of the enum, then big-endian fields.
     #[must_use]
@@ -117,6 +125,10 @@ impl Key {
             Self::Sent(user, slot) => KeyBytes::new(16, &[&user.0.to_be_bytes(), &slot.to_be_bytes()]),
             Self::Audit(index) => one(17, index),
             Self::Pair => KeyBytes::new(18, &[]),
+            Self::TailMark(hash) => KeyBytes::new(19, &[&hash]),
+            Self::Conflict(id) => one(20, id),
+            Self::OpenConflict(id) => one(21, id),
+            Self::ChannelAlias(id) => one(22, id.0),
         }
     }
 
@@ -153,6 +165,10 @@ impl Key {
             }
             17 => Self::Audit(one()?),
             18 if rest.is_empty() => Self::Pair,
+            19 => Self::TailMark(hash()?),
+            20 => Self::Conflict(one()?),
+            21 => Self::OpenConflict(one()?),
+            22 => Self::ChannelAlias(ChannelId(one()?)),
             _ => return None,
         })
     }
@@ -166,7 +182,7 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Key> {
         let id = prop_oneof![0..4u64, any::<u64>()];
-        (0..18u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
+        (0..22u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
             0 => Key::Settings,
             1 => Key::User(UserId(a)),
             2 => Key::Username(hash),
@@ -184,7 +200,11 @@ mod tests {
             14 => Key::Message(ChannelId(a), b),
             15 => Key::Sent(UserId(a), slot),
             16 => Key::Audit(a),
-            _ => Key::Pair,
+            17 => Key::Pair,
+            18 => Key::TailMark(hash),
+            19 => Key::Conflict(a),
+            20 => Key::OpenConflict(a),
+            _ => Key::ChannelAlias(ChannelId(a)),
         })
     }
 

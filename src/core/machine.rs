@@ -10,9 +10,9 @@ use super::chat::{Context, Reply, Ruled, channels, invites, messages, sessions, 
 use super::command::{Actor, Command, Envelope, StateHashRecord};
 use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
-use super::pair;
 use super::refusal::{Refusal, RuleError};
 use super::view::{Changes, View, ViewError, Write};
+use super::{merge, pair};
 
 /// What one entry did.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ impl std::error::Error for ApplyError {}
 /// The state machine. What it holds beside the state is a cache derived from it.
 #[derive(Default)]
 pub struct Machine {
-    sent: messages::SentRings,
+    pub(super) sent: messages::SentRings,
+    pub(super) arrived: merge::Arrived,
 }
 
 impl Machine {
@@ -93,6 +94,7 @@ impl Machine {
             id: entry.id(),
             index: entry.index,
             now_ms: entry.unix_ms(),
+            late_ms: 0,
             actor: envelope.actor.as_ref().unwrap_or(&nobody),
             changes: Changes::new(view),
             events: Vec::new(),
@@ -109,7 +111,7 @@ impl Machine {
         }
     }
 
-    fn rule(&mut self, ctx: &mut Context<'_>, command: &Command) -> Ruled<Reply> {
+    pub(super) fn rule(&mut self, ctx: &mut Context<'_>, command: &Command) -> Ruled<Reply> {
         match command {
             Command::SendMessage(c) => messages::send(ctx, &mut self.sent, c),
             Command::EditMessage(c) => messages::edit(ctx, c),
@@ -133,7 +135,14 @@ impl Machine {
             Command::UpdateSettings(c) => settings::update(ctx, c),
             Command::NoteCertificate(c) => settings::note_certificate(ctx, c),
             Command::UpdatePair(c) => pair::update(ctx, c),
-            Command::NotePair(c) => pair::note(ctx, c),
+            Command::NotePair(c) => {
+                if c.what() == super::command::PairEvent::Salvaged {
+                    self.arrived.forget();
+                }
+                pair::note(ctx, c)
+            }
+            Command::Salvage(c) => merge::apply(self, ctx, c),
+            Command::ResolveConflict(c) => merge::resolve(self, ctx, c),
         }
     }
 }
@@ -164,9 +173,11 @@ pub fn check(view: &dyn View, envelope: &Envelope, now_ms: u64) -> Result<(), Ru
             }
         }
         Some(Command::MarkRead(_)) => Ok(()),
+        Some(Command::Salvage(_)) if actor.is_system() => Ok(()),
         Some(command) => {
             let changes = Changes::new(view);
-            let mut ctx = Context { id: u64::MAX, index: u64::MAX, now_ms, actor, changes, events: Vec::new() };
+            let mut ctx =
+                Context { id: u64::MAX, index: u64::MAX, now_ms, late_ms: 0, actor, changes, events: Vec::new() };
             Machine::default().rule(&mut ctx, command).map(|_| ())
         }
     }

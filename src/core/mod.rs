@@ -12,6 +12,7 @@ pub mod failover;
 pub mod ids;
 pub mod keys;
 pub mod machine;
+pub mod merge;
 pub mod pair;
 pub mod refusal;
 pub mod rows;

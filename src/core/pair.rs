@@ -46,7 +46,12 @@ pub fn agreed_level(view: &(impl View + ?Sized)) -> Result<u32, ViewError> {
 /// # Errors
 /// `upgrade_pending`.
 pub fn allowed(command: &Command, agreed_level: u32) -> Result<(), Refusal> {
-    if command.level() > agreed_level {
+    let inner = match command {
+        Command::Salvage(salvage) => super::merge::inner(salvage)
+            .map_or(LEVEL, |envelope| envelope.command.as_ref().map_or(LEVEL, Command::level)),
+        _ => 1,
+    };
+    if command.level().max(inner) > agreed_level {
         return Err(RefusalCode::UpgradePending.into());
     }
     Ok(())
@@ -201,13 +206,8 @@ pub fn is_client_url(text: &str) -> bool {
     text.strip_prefix("https://").is_some_and(|rest| is_address(rest) || is_host(rest))
 }
 
-/// Notes in the audit trail what happened to the pair.
-pub(crate) fn note(ctx: &mut Context<'_>, command: &NotePair) -> Ruled<Reply> {
-    require_authority(ctx)?;
-    let what = PairEvent::try_from(command.what).map_err(|_| RefusalCode::InvalidCommand)?;
-    if command.text.len() > limits::PAIR_NOTE_BYTES_MAX || command.text.chars().any(char::is_control) {
-        return Err(RefusalCode::InvalidCommand.into());
-    }
+/// The audit record of what happened to the pair.
+pub(crate) fn noted(command: &NotePair, what: PairEvent) -> Act<'static> {
     let after = serde_json::json!({
         "member": command.member,
         "epoch": super::failover::Epoch(command.epoch).number(),
@@ -215,8 +215,17 @@ pub(crate) fn note(ctx: &mut Context<'_>, command: &NotePair) -> Ruled<Reply> {
         "records": command.records,
         "text": command.text,
     });
-    let target = u64::from(command.member);
-    ctx.audit(Act { action: what.action(), kind: "pair", target, before: None, after: Some(after) });
+    Act { action: what.action(), kind: "pair", target: command.member.into(), before: None, after: Some(after) }
+}
+
+/// Notes in the audit trail what happened to the pair.
+pub(crate) fn note(ctx: &mut Context<'_>, command: &NotePair) -> Ruled<Reply> {
+    require_authority(ctx)?;
+    let what = PairEvent::try_from(command.what).map_err(|_| RefusalCode::InvalidCommand)?;
+    if command.text.len() > limits::PAIR_NOTE_BYTES_MAX || command.text.chars().any(char::is_control) {
+        return Err(RefusalCode::InvalidCommand.into());
+    }
+    ctx.audit(noted(command, what));
     Ok(Reply::Done)
 }
 

@@ -1,7 +1,7 @@
 //! Why a change was refused: deterministic, equal on every node, with a stable code. A failure that another node might
 //! not have is never a refusal; it is a [`ViewError`](super::view::ViewError), and stops the node that has it.
 
-use super::event::{Channel, Message, Pair, Settings, User};
+use super::event::{Channel, Conflict, Message, Pair, Settings, User};
 
 macro_rules! refusal_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $title:literal;)*) => {
@@ -97,6 +97,14 @@ refusal_codes! {
     PairTimingsInvalid = "pair_timings_invalid", 422, "These timings of the pair do not fit together.";
     /// The pair has agreed on a level that the change would take back.
     PairLevelFalls = "pair_level_falls", 409, "The pair cannot go back to an older version.";
+    /// No such conflict.
+    ConflictNotFound = "conflict_not_found", 404, "There is no such conflict.";
+    /// Somebody has decided it already.
+    ConflictResolved = "conflict_resolved", 409, "This conflict has been decided already.";
+    /// This conflict cannot be decided so.
+    ConflictDecisionInvalid = "conflict_decision_invalid", 422, "This conflict cannot be decided in this way.";
+    /// A record of a diverged tail before this one is missing.
+    SalvageGap = "salvage_gap", 409, "An earlier record of the same diverged tail is missing.";
     /// The command's form is wrong in a way that only a faulty client produces.
     InvalidCommand = "invalid_command", 422, "The request does not make sense.";
 }
@@ -114,6 +122,8 @@ pub enum Current {
     Settings(Settings),
     /// The pair.
     Pair(Pair),
+    /// A conflict.
+    Conflict(Conflict),
 }
 
 /// A refused change.

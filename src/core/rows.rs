@@ -3,7 +3,11 @@
 //! A row whose shape changes in a way protobuf cannot express gets a new struct with `type Previous` naming the old
 //! one; the old bytes stay in the golden tests for ever.
 
+mod pair;
+
 use std::sync::Arc;
+
+pub use pair::{Conflict, ConflictKind, ConflictState, Pair, PairMember, PairMemberKind, PairTimings, TailMark};
 
 use super::keys::Key;
 
@@ -190,30 +194,6 @@ pub enum NotifyLevel {
     Mentions = 1,
     /// Never.
     Muted = 2,
-}
-
-/// What a member of the pair is.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    prost::Enumeration,
-    serde::Serialize,
-    serde::Deserialize,
-    utoipa::ToSchema,
-)]
-#[serde(rename_all = "snake_case")]
-#[repr(i32)]
-pub enum PairMemberKind {
-    /// Holds the log and the state; active or standby.
-    Data = 0,
-    /// Votes, holds no data.
-    Witness = 1,
 }
 
 /// The settings that every node must agree on.
@@ -433,6 +413,9 @@ pub struct Message {
     /// When it was deleted, in Unix milliseconds; 0: it was not.
     #[prost(uint64, tag = "8")]
     pub deleted_ms: u64,
+    /// When it arrived from the other side of a fork, in Unix milliseconds; 0: it came directly.
+    #[prost(uint64, tag = "9")]
+    pub late_ms: u64,
 }
 
 /// One of a sender's latest sends, so that a resend after a lost answer returns the first message.
@@ -482,6 +465,9 @@ pub struct Audit {
     /// The record after, likewise.
     #[prost(string, tag = "9")]
     pub after: String,
+    /// When it arrived from the other side of a fork, in Unix milliseconds; 0: it came directly.
+    #[prost(uint64, tag = "10")]
+    pub late_ms: u64,
 }
 
 /// An index row: the id that a name, a hash or a pair stands for.
@@ -490,78 +476,6 @@ pub struct Reference {
     /// The id.
     #[prost(fixed64, tag = "1")]
     pub id: u64,
-}
-
-/// One member of the pair.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct PairMember {
-    /// Its number: the node in the origin of what it writes. Never used a second time.
-    #[prost(uint32, tag = "1")]
-    pub number: u32,
-    /// What it is.
-    #[prost(enumeration = "PairMemberKind", tag = "2")]
-    pub kind: i32,
-    /// `host:port` under which the other members reach it: the first is the main link, the others are second ones.
-    #[prost(string, repeated, tag = "3")]
-    pub addresses: Vec<String>,
-    /// The URL that clients use, `https://host[:port]`; empty for a witness.
-    #[prost(string, tag = "4")]
-    pub client_url: String,
-    /// SHA-256 of its certificate, 32 bytes.
-    #[prost(bytes = "bytes", tag = "5")]
-    pub fingerprint: bytes::Bytes,
-    /// What people call it.
-    #[prost(string, tag = "6")]
-    pub name: String,
-    /// The level of commands that its build understands.
-    #[prost(uint32, tag = "7")]
-    pub level: u32,
-}
-
-/// When a pair notices what, in milliseconds.
-#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
-pub struct PairTimings {
-    /// Between two heartbeats.
-    #[prost(uint32, tag = "1")]
-    pub heartbeat_ms: u32,
-    /// After so much silence of the active the standby stands.
-    #[prost(uint32, tag = "2")]
-    pub fail_after_ms: u32,
-    /// After so long without an ack of the standby the active asks to go on alone.
-    #[prost(uint32, tag = "3")]
-    pub solo_after_ms: u32,
-    /// After so long without anybody the active closes its clients' sessions.
-    #[prost(uint32, tag = "4")]
-    pub lease_ms: u32,
-    /// Without a witness: after so much silence the standby promotes itself.
-    #[prost(uint32, tag = "5")]
-    pub promote_after_ms: u32,
-}
-
-/// The pair: who belongs to it, and what its members must agree on.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct Pair {
-    /// Counts the changes.
-    #[prost(uint64, tag = "1")]
-    pub version: u64,
-    /// The members, in the order of their numbers.
-    #[prost(message, repeated, tag = "2")]
-    pub members: Vec<PairMember>,
-    /// The numbers of former members, in order. None comes back.
-    #[prost(uint32, repeated, tag = "3")]
-    pub retired: Vec<u32>,
-    /// Without a witness: the standby may promote itself.
-    #[prost(bool, tag = "4")]
-    pub auto_promote: bool,
-    /// `host:port` of an always-on host that tells a dead peer from a dead link; empty: none.
-    #[prost(string, tag = "5")]
-    pub reference: String,
-    /// The timings.
-    #[prost(message, optional, tag = "6")]
-    pub timings: Option<PairTimings>,
-    /// Commands above this level are not used although all members understand them; absent: all are.
-    #[prost(uint32, optional, tag = "7")]
-    pub level_held: Option<u32>,
 }
 
 first_version!(
@@ -577,7 +491,9 @@ first_version!(
     Sent,
     Audit,
     Reference,
-    Pair
+    Pair,
+    TailMark,
+    Conflict
 );
 
 macro_rules! values {
@@ -639,7 +555,9 @@ values!(
     Sent,
     Audit,
     Reference,
-    Pair
+    Pair,
+    TailMark,
+    Conflict
 );
 
 impl Value {
@@ -661,12 +579,16 @@ impl Value {
             Key::Sent(..) => Sent::decode_row(bytes)?.into(),
             Key::Audit(_) => Audit::decode_row(bytes)?.into(),
             Key::Pair => Pair::decode_row(bytes)?.into(),
+            Key::TailMark(_) => TailMark::decode_row(bytes)?.into(),
+            Key::Conflict(_) => Conflict::decode_row(bytes)?.into(),
             Key::Username(_)
             | Key::SessionToken(_)
             | Key::UserSession(..)
             | Key::InviteToken(_)
             | Key::ChannelName(_)
-            | Key::DirectPair(..) => Reference::decode_row(bytes)?.into(),
+            | Key::DirectPair(..)
+            | Key::OpenConflict(_)
+            | Key::ChannelAlias(_) => Reference::decode_row(bytes)?.into(),
         })
     }
 }

@@ -132,6 +132,13 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
+    /// Takes over writes that were collected on top of these.
+    pub fn absorb(&mut self, writes: Vec<Write>) {
+        for Write { key, before, after } in writes {
+            self.record(key, before, after);
+        }
+    }
+
     /// The writes, each key once, in the order of first change.
     #[must_use]
     pub fn into_writes(self) -> Vec<Write> {

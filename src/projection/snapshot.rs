@@ -131,6 +131,10 @@ fn kind(key: &Key) -> &'static str {
         Key::Sent(..) => "sent",
         Key::Audit(_) => "audit",
         Key::Pair => "pair",
+        Key::TailMark(_) => "tail_marks",
+        Key::Conflict(_) => "conflicts",
+        Key::OpenConflict(_) => "open_conflicts",
+        Key::ChannelAlias(_) => "channel_aliases",
     }
 }
 

@@ -91,6 +91,9 @@ impl UnitKey {
                 | Key::InviteToken(_)
                 | Key::ChannelName(_)
                 | Key::DirectPair(..)
+                | Key::TailMark(_)
+                | Key::OpenConflict(_)
+                | Key::ChannelAlias(_)
         )
     }
 

@@ -6,6 +6,7 @@
 #![allow(missing_docs, clippy::unwrap_used)]
 
 mod crowd;
+mod merge;
 mod node;
 mod payloads;
 mod properties;

@@ -19,7 +19,9 @@ pub(crate) struct Node {
     pub(crate) view: MemoryView,
     pub(crate) machine: Machine,
     pub(crate) now_ms: u64,
-    index: u64,
+    number: u16,
+    epoch: u64,
+    pub(crate) index: u64,
     hlc: Hlc,
 }
 
@@ -30,6 +32,8 @@ impl Default for Node {
             view: MemoryView::new(),
             machine: Machine::default(),
             now_ms: 1_800_000_000_000,
+            number: 1,
+            epoch: EPOCH,
             index: 0,
             hlc: Hlc::default(),
         }
@@ -37,12 +41,26 @@ impl Default for Node {
 }
 
 impl Node {
+    /// The data node `number`, which becomes active here in a new epoch while this one goes on.
+    pub(crate) fn fork(&self, number: u16) -> Self {
+        Self {
+            crowd: self.crowd.clone(),
+            view: self.view.clone(),
+            machine: Machine::default(),
+            now_ms: self.now_ms,
+            number,
+            epoch: (((self.epoch >> 16) + 1) << 16) + u64::from(number),
+            index: self.index,
+            hlc: self.hlc,
+        }
+    }
+
     /// The next entry of the log.
     pub(crate) fn entry(&mut self, kind: EntryKind, payload: Bytes) -> Entry {
         self.index += 1;
         self.hlc = self.hlc.next(self.now_ms);
-        let origin = Origin { site: 0, node: 1 };
-        Entry { index: self.index, epoch: EPOCH, hlc: self.hlc, origin, kind, payload, erased: false }
+        let origin = Origin { site: 0, node: self.number };
+        Entry { index: self.index, epoch: self.epoch, hlc: self.hlc, origin, kind, payload, erased: false }
     }
 
     /// The next entry, of a command.

@@ -6,8 +6,8 @@ use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
     MarkRead, NewUser, NoteCertificate, NotePair, OpenDirect, PairEvent, PutMember, ReadMark, RemoveMember,
-    RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership,
-    UpdatePair, UpdateSettings, UpdateUser,
+    ResolveConflict, RevokeInvite, RevokeSession, Salvage, SendMessage, SetPassword, SetUp, StateHashRecord, TailId,
+    UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
 };
 use holdfast::core::rows::PairMember;
 use prost::Message as _;
@@ -40,11 +40,13 @@ const fn name(command: &Command) -> &'static str {
         Command::NoteCertificate(_) => "note_certificate",
         Command::UpdatePair(_) => "update_pair",
         Command::NotePair(_) => "note_pair",
+        Command::Salvage(_) => "salvage",
+        Command::ResolveConflict(_) => "resolve_conflict",
     }
 }
 
 /// How many names [`name`] has.
-const COMMANDS: usize = 23;
+const COMMANDS: usize = 25;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const OTHER: u64 = 0x1112_1314_1516_1718;
@@ -146,6 +148,30 @@ fn pair_samples() -> Vec<Command> {
             index: 300,
             records: 7,
             text: "为什么".to_owned(),
+        }),
+        Command::Salvage(Salvage {
+            tail: Some(TailId { node: 2, epoch: 196_610, fork: 300 }),
+            ordinal: 7,
+            index: 310,
+            epoch: 196_609,
+            hlc: ID,
+            site: 1,
+            node: 2,
+            envelope: Bytes::from_static(b"envelope"),
+            edits: 3,
+            edited_ms: 1_800_000_000_000,
+            seq_at_fork: 299,
+            seen: sixteen(),
+            other: "{}".to_owned(),
+        }),
+        Command::ResolveConflict(ResolveConflict {
+            conflict: ID,
+            version: 1,
+            record_version: 3,
+            decision: 3,
+            user: Some(UpdateUser { role: Some(4), ..UpdateUser::default() }),
+            channel: Some(UpdateChannel { archived: Some(true), ..UpdateChannel::default() }),
+            settings: Some(UpdateSettings { session_days: Some(7), ..UpdateSettings::default() }),
         }),
     ]
 }

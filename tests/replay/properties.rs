@@ -276,25 +276,30 @@ impl Authority<'_> {
 
 /// The state, sorted by what it holds.
 #[derive(Default)]
-struct State {
-    users: BTreeMap<u64, rows::User>,
-    channels: BTreeMap<u64, rows::Channel>,
-    heads: BTreeMap<u64, rows::ChannelHead>,
+pub(crate) struct State {
+    pub(crate) users: BTreeMap<u64, rows::User>,
+    pub(crate) channels: BTreeMap<u64, rows::Channel>,
+    pub(crate) heads: BTreeMap<u64, rows::ChannelHead>,
     members: BTreeSet<(u64, u64)>,
-    memberships: BTreeMap<(u64, u64), rows::Membership>,
-    messages: BTreeMap<u64, BTreeMap<u64, rows::Message>>,
+    /// When each member joined.
+    pub(crate) joined: BTreeMap<(u64, u64), u64>,
+    pub(crate) memberships: BTreeMap<(u64, u64), rows::Membership>,
+    pub(crate) messages: BTreeMap<u64, BTreeMap<u64, rows::Message>>,
     sent: BTreeMap<u64, Vec<rows::Sent>>,
 }
 
 impl State {
-    fn of(node: &Node) -> Self {
+    pub(crate) fn of(node: &Node) -> Self {
         let mut state = Self::default();
         for (key, value) in node.view.iter() {
             match (*key, value.clone()) {
                 (Key::User(id), Value::User(row)) => drop(state.users.insert(id.0, (*row).clone())),
                 (Key::Channel(id), Value::Channel(row)) => drop(state.channels.insert(id.0, (*row).clone())),
                 (Key::ChannelHead(id), Value::ChannelHead(row)) => drop(state.heads.insert(id.0, (*row).clone())),
-                (Key::Member(channel, user), _) => drop(state.members.insert((channel.0, user.0))),
+                (Key::Member(channel, user), Value::Member(row)) => {
+                    state.members.insert((channel.0, user.0));
+                    state.joined.insert((channel.0, user.0), row.joined_ms);
+                }
                 (Key::Membership(user, channel), Value::Membership(row)) => {
                     state.memberships.insert((channel.0, user.0), (*row).clone());
                 }
@@ -311,7 +316,7 @@ impl State {
         state
     }
 
-    fn check(&self, node: &Node) {
+    pub(crate) fn check(&self, node: &Node) {
         let owner = |user: &rows::User| user.role() == Role::Owner && !user.disabled;
         assert!(self.users.values().any(owner), "there is no owner who may sign in");
         assert!(self.users.values().all(|user| Role::try_from(user.role).is_ok()), "a role that nobody knows");
@@ -331,7 +336,8 @@ impl State {
         let messages = self.messages.get(&id).cloned().unwrap_or_default();
         let contiguous: Vec<u64> = (1..=head.last_seq).collect();
         assert_eq!(messages.keys().copied().collect::<Vec<_>>(), contiguous, "the numbers of channel {id}");
-        let last_ms = messages.values().next_back().map_or(0, |message| message.created_ms);
+        // What arrived late stands behind newer messages.
+        let last_ms = messages.values().map(|message| message.created_ms).max().unwrap_or_default();
         assert_eq!(head.last_ms, last_ms);
         let members = self.members.range((id, 0)..=(id, u64::MAX)).count();
         assert_eq!(head.members as usize, members, "the count of channel {id}");
@@ -392,6 +398,13 @@ fn indexes_agree(node: &Node, state: &State) {
             (Key::Invite(id), Value::Invite(row)) => {
                 expected.insert(Key::InviteToken(row.token_hash.as_ref().try_into().unwrap()), id.0);
                 assert!(row.uses <= row.uses_max, "an invitation was used too often");
+            }
+            (Key::Conflict(id), Value::Conflict(row)) if row.state() == rows::ConflictState::Open => {
+                expected.insert(Key::OpenConflict(*id), *id);
+            }
+            (Key::ChannelAlias(_), Value::Reference(row)) => {
+                assert_eq!(state.channels[&row.id].kind(), ChannelKind::Direct);
+                expected.insert(*key, row.id);
             }
             _ => {}
         }

@@ -3,10 +3,10 @@
 //! present one. `makes` names what a command makes, so that later lines can use it.
 
 use holdfast::core::command::{
-    AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, RevokeInvite, RevokeSession,
-    SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings,
-    UpdateUser,
+    AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, Decision, DeleteMessage, EditMessage,
+    Envelope, MarkRead, NewUser, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, ResolveConflict,
+    RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership,
+    UpdatePair, UpdateSettings, UpdateUser,
 };
 use holdfast::core::entry::EntryKind;
 use holdfast::core::ids::{ChannelId, UserId};
@@ -106,6 +106,15 @@ pub(crate) fn run(world: &mut World, text: &str) -> Made<String> {
             world.forget_cache();
             return Ok("ok".to_owned());
         }
+        "fork" => {
+            world.part();
+            return Ok("two nodes, each alone".to_owned());
+        }
+        "swap" => {
+            world.swap();
+            return Ok("on the other node".to_owned());
+        }
+        "salvage" => return Ok(world.salvage()),
         _ => {}
     }
     let actor = actor(world, line.word(0)?)?;
@@ -245,6 +254,7 @@ fn command(world: &mut World, line: &Line) -> Made<(Command, Option<String>)> {
         "settings" => (settings(world, line)?, None),
         "pair" => (pair(world, line)?, None),
         "pair-note" => (pair_note(line)?, None),
+        "resolve" => (resolve(world, line)?, None),
         other => return Err(format!("unknown command {other}")),
     };
     Ok(made)
@@ -421,6 +431,33 @@ fn pair(world: &World, line: &Line) -> Made<Command> {
         reference: line.text("reference").unwrap_or_default(),
         timings,
         level_held: line.number("held")?,
+    }))
+}
+
+/// `resolve 1 take rv=3`: conflicts are numbered; the versions default to the present ones.
+fn resolve(world: &World, line: &Line) -> Made<Command> {
+    let conflict = world.names.id('!', line.word(1)?)?;
+    let row = world.view.row::<rows::Conflict>(Key::Conflict(conflict)).unwrap();
+    let view = row.map(|row| holdfast::core::merge::view_of(&world.view, &row, None).unwrap());
+    let decision = match line.word(2)? {
+        "keep" => Decision::Keep.into(),
+        "take" => Decision::TakeOther.into(),
+        "merge" => Decision::Merge.into(),
+        other => number(other)?,
+    };
+    let of = line.option("of").unwrap_or_default();
+    let (name, topic, zone) = (line.text("name"), line.text("topic"), line.text("zone"));
+    let user = UpdateUser { display_name: name.clone(), ..UpdateUser::default() };
+    let channel = UpdateChannel { name: name.clone(), topic, ..UpdateChannel::default() };
+    let settings = UpdateSettings { organisation: name, time_zone: zone, ..UpdateSettings::default() };
+    Ok(Command::ResolveConflict(ResolveConflict {
+        conflict,
+        version: line.number("v")?.or(view.as_ref().map(|view| view.version)).unwrap_or(1),
+        record_version: line.number("rv")?.or(view.as_ref().map(|view| view.record_version)).unwrap_or(1),
+        decision,
+        user: (of == "user").then_some(user),
+        channel: (of == "channel").then_some(channel),
+        settings: (of == "settings").then_some(settings),
     }))
 }
 

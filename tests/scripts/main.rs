@@ -89,6 +89,8 @@ scripts!(
     privacy,
     log_records,
     pair,
+    salvage,
+    conflicts,
 );
 
 /// A script that nobody runs proves nothing.

@@ -8,7 +8,7 @@ use holdfast::core::keys::name_hash;
 pub(crate) const NOBODY: u64 = 999_999_999_999_999;
 
 /// Names by kind and what to print instead of what.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Names {
     ids: BTreeMap<String, u64>,
     by_id: BTreeMap<u64, String>,

@@ -44,6 +44,7 @@ fn reply_line(reply: &Reply) -> String {
         Reply::OwnMember(member) => json("membership", serde_json::to_string(member)),
         Reply::Settings(settings) => json("settings", serde_json::to_string(settings)),
         Reply::Pair(pair) => json("pair", serde_json::to_string(pair)),
+        Reply::Conflict(conflict) => json("conflict", serde_json::to_string(conflict)),
     }
 }
 
@@ -56,6 +57,7 @@ fn refusal_line(refusal: &Refusal) -> String {
         Some(Current::Message(message)) => serde_json::to_string(message),
         Some(Current::Settings(settings)) => serde_json::to_string(settings),
         Some(Current::Pair(pair)) => serde_json::to_string(pair),
+        Some(Current::Conflict(conflict)) => serde_json::to_string(conflict),
     };
     format!("refused {}, current {}", refusal.code.as_str(), current.unwrap())
 }

@@ -5,7 +5,9 @@ use holdfast::core::command::{Actor, Command, Envelope};
 use holdfast::core::entry::{Entry, EntryKind, Origin};
 use holdfast::core::event::Event;
 use holdfast::core::ids::Hlc;
+use holdfast::core::keys::Key;
 use holdfast::core::machine::{self, Applied, Machine};
+use holdfast::core::merge;
 use holdfast::core::refusal::RuleError;
 use holdfast::core::view::StateHash;
 use holdfast::projection::memory_view::MemoryView;
@@ -25,6 +27,14 @@ pub(crate) struct World {
     pub(crate) index: u64,
     machine: Machine,
     hlc: Hlc,
+    node: u16,
+    epoch: u64,
+    /// The other data node, since the fork.
+    other: Option<Box<World>>,
+    /// The state at the fork, and what was written since.
+    fork: Option<MemoryView>,
+    tail: Vec<Entry>,
+    conflicts: u64,
 }
 
 impl Default for World {
@@ -36,6 +46,12 @@ impl Default for World {
             index: 0,
             machine: Machine::default(),
             hlc: Hlc::default(),
+            node: 1,
+            epoch: 65_537,
+            other: None,
+            fork: None,
+            tail: Vec::new(),
+            conflicts: 0,
         }
     }
 }
@@ -66,12 +82,65 @@ impl World {
     pub(crate) fn apply(&mut self, kind: EntryKind, payload: bytes::Bytes, erased: bool) -> Result<Applied, String> {
         self.hlc = self.hlc.next(self.now_ms);
         self.index += 1;
-        let origin = Origin { site: 0, node: 1 };
-        let entry = Entry { index: self.index, epoch: 65_537, hlc: self.hlc, origin, kind, payload, erased };
+        let origin = Origin { site: 0, node: self.node };
+        let entry = Entry { index: self.index, epoch: self.epoch, hlc: self.hlc, origin, kind, payload, erased };
         let applied = self.machine.apply(&entry, &self.view).map_err(|e| e.to_string())?;
         assert!(applied.outcome.is_ok() || (applied.writes.is_empty() && applied.events.is_empty()));
         self.view.commit(&applied.writes);
+        self.tail.push(entry);
+        for write in &applied.writes {
+            if let (Key::OpenConflict(id), Some(_)) = (write.key, &write.after) {
+                self.conflicts += 1;
+                self.names.set(&format!("!{}", self.conflicts), id);
+            }
+        }
         Ok(applied)
+    }
+
+    /// From here on there are two: this node goes on, the other one becomes active too.
+    pub(crate) fn part(&mut self) {
+        let other = Self {
+            view: self.view.clone(),
+            names: self.names.clone(),
+            now_ms: self.now_ms,
+            index: self.index,
+            hlc: self.hlc,
+            node: 2,
+            epoch: (2 << 16) + 2,
+            fork: Some(self.view.clone()),
+            ..Self::default()
+        };
+        self.fork = Some(self.view.clone());
+        self.tail.clear();
+        self.other = Some(Box::new(other));
+    }
+
+    /// What follows happens on the other node.
+    pub(crate) fn swap(&mut self) {
+        let Some(mut other) = self.other.take() else { return };
+        other.names = self.names.clone();
+        other.now_ms = self.now_ms;
+        std::mem::swap(self, &mut *other);
+        self.other = Some(other);
+    }
+
+    /// Salvages what the other node wrote since the fork, and tells what became of each record.
+    pub(crate) fn salvage(&mut self) -> String {
+        let Some(other) = self.other.take() else { return "there is no other node".to_owned() };
+        let Some(fork) = &other.fork else { return "there was no fork".to_owned() };
+        let plan = merge::salvage(fork, &other.tail).unwrap();
+        let mut out = format!("{} items, {} records dropped\n", plan.items.len(), plan.dropped.len());
+        for dropped in &plan.dropped {
+            out.push_str(&format!("record {}: {}\n", dropped.index, dropped.why));
+        }
+        for item in plan.items {
+            let (ordinal, index) = (item.ordinal, item.index);
+            let order = Order { actor: Actor::system(), command: Command::Salvage(item), makes: None };
+            let trace = self.order(order).replace('\n', "\n  ");
+            out.push_str(&format!("item {ordinal}, record {index}: {}\n", trace.trim_end()));
+        }
+        self.other = Some(other);
+        out
     }
 
     /// Drops what the machine keeps beside the state: nothing may depend on it.

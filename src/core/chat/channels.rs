@@ -94,7 +94,7 @@ pub(crate) fn create(ctx: &mut Context<'_>, command: &CreateChannel) -> Ruled<Re
 }
 
 /// Takes the name of a public or announcement channel, or refuses.
-fn claim_name(ctx: &mut Context<'_>, row: &rows::Channel) -> Ruled<()> {
+pub(crate) fn claim_name(ctx: &mut Context<'_>, row: &rows::Channel) -> Ruled<()> {
     if !matches!(row.kind(), ChannelKind::Public | ChannelKind::Announcement) {
         return Ok(());
     }
@@ -171,15 +171,21 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdateChannel) -> Ruled<Re
     }
     let id = ChannelId(command.channel);
     let row = managed(ctx, id)?;
+    change(ctx, &row, command)
+}
+
+/// Changes a channel, whoever asked.
+pub(crate) fn change(ctx: &mut Context<'_>, row: &rows::Channel, command: &UpdateChannel) -> Ruled<Reply> {
+    let id = ChannelId(row.id);
     let head = head(&ctx.changes, id)?;
-    let before = event::Channel::of(&row, &head);
+    let before = event::Channel::of(row, &head);
     if row.version != command.version {
         return Err(Refusal::stale(Current::Channel(before)).into());
     }
     if row.kind() == ChannelKind::Direct {
         return Err(RefusalCode::WrongChannelKind.into());
     }
-    let mut new = (*row).clone();
+    let mut new = row.clone();
     new.version += 1;
     new.topic = command.topic.clone().unwrap_or(new.topic);
     new.archived = command.archived.unwrap_or(new.archived);

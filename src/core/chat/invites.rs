@@ -112,6 +112,13 @@ pub(crate) fn accept(ctx: &mut Context<'_>, command: &AcceptInvite) -> Ruled<Rep
     let mut used = (*invite).clone();
     used.uses += 1;
     ctx.changes.put(Key::Invite(InviteId(invite.id)), used)?;
+    join_all(ctx, &invite, user.id)?;
+    ctx.audit(Act { action: "invite.accept", kind: "user", target: user.id.0, before: None, after: json(&user) });
+    Ok(Reply::User(user))
+}
+
+/// Joins the channels of an invitation.
+pub(crate) fn join_all(ctx: &mut Context<'_>, invite: &rows::Invite, user: UserId) -> Ruled<()> {
     for id in &invite.channels {
         let id = ChannelId(*id);
         let Some(row) = ctx.changes.row::<rows::Channel>(Key::Channel(id))?.filter(|row| !row.archived) else {
@@ -120,11 +127,10 @@ pub(crate) fn accept(ctx: &mut Context<'_>, command: &AcceptInvite) -> Ruled<Rep
         if row.kind() == ChannelKind::Private && !channels::is_member(ctx, id, UserId(invite.creator))? {
             continue; // its maker has left: what happens there is no longer its to share
         }
-        if channels::is_member(ctx, id, user.id)? {
+        if channels::is_member(ctx, id, user)? {
             continue; // named twice
         }
-        channels::join(ctx, Joining { channel: &row, user: user.id, role: MemberRole::Member })?;
+        channels::join(ctx, Joining { channel: &row, user, role: MemberRole::Member })?;
     }
-    ctx.audit(Act { action: "invite.accept", kind: "user", target: user.id.0, before: None, after: json(&user) });
-    Ok(Reply::User(user))
+    Ok(())
 }

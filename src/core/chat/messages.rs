@@ -27,7 +27,7 @@ pub struct SentRings {
 
 /// One sender's ring.
 #[derive(Default)]
-struct SentRing {
+pub(crate) struct SentRing {
     /// How many messages the sender has sent.
     count: u64,
     /// Client ids by slot.
@@ -58,7 +58,7 @@ impl SentRing {
         }
     }
 
-    fn find(&self, client_id: &[u8]) -> Option<&Arc<rows::Sent>> {
+    pub(crate) fn find(&self, client_id: &[u8]) -> Option<&Arc<rows::Sent>> {
         let wanted = client_number(client_id);
         let at = self.client_ids.iter().position(|id| *id == wanted)?;
         self.rows.get(at)?.as_ref()
@@ -66,12 +66,12 @@ impl SentRing {
 }
 
 /// A client id as a number; one of the wrong length is 0, which no valid one is.
-fn client_number(bytes: &[u8]) -> u128 {
+pub(crate) fn client_number(bytes: &[u8]) -> u128 {
     bytes.try_into().map_or(0, u128::from_be_bytes)
 }
 
 impl SentRings {
-    fn ring(&mut self, view: &dyn View, user: UserId) -> Ruled<&mut SentRing> {
+    pub(crate) fn ring(&mut self, view: &dyn View, user: UserId) -> Ruled<&mut SentRing> {
         if !self.rings.contains_key(&user) {
             if self.rings.len() >= limits::SENT_RINGS_CACHED {
                 self.rings.clear();
@@ -160,6 +160,7 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
         created_ms: ctx.now_ms,
         edited_ms: 0,
         deleted_ms: 0,
+        late_ms: 0,
     };
     let view = event::Message::of(id, seq, &message);
     ctx.changes.put(Key::ChannelHead(id), new_head)?;
@@ -174,14 +175,15 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
 }
 
 /// A message that was just given its place.
-struct Origin {
-    sender: UserId,
-    client_id: bytes::Bytes,
-    channel: ChannelId,
-    seq: u64,
+pub(crate) struct Origin {
+    pub(crate) sender: UserId,
+    pub(crate) client_id: bytes::Bytes,
+    pub(crate) channel: ChannelId,
+    pub(crate) seq: u64,
 }
 
-fn remember(ctx: &mut Context<'_>, ring: &mut SentRing, origin: Origin) {
+/// Notes a send in its sender's ring. Nothing may be refused after it: the cache would know of a send that the state has not.
+pub(crate) fn remember(ctx: &mut Context<'_>, ring: &mut SentRing, origin: Origin) {
     ring.count += 1;
     let slot = (ring.count % u64::from(limits::SENT_RING)) as u16;
     let row = Arc::new(rows::Sent {

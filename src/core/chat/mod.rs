@@ -50,6 +50,8 @@ pub enum Reply {
     Settings(super::event::Settings),
     /// The pair as it is now.
     Pair(super::event::Pair),
+    /// A conflict as it is now.
+    Conflict(super::event::Conflict),
 }
 
 /// Where a sent message is.
@@ -75,6 +77,8 @@ pub struct Context<'a> {
     pub index: u64,
     /// The entry's time, in Unix milliseconds.
     pub now_ms: u64,
+    /// When an entry from the other side of a fork arrived, in Unix milliseconds; 0 for all others.
+    pub late_ms: u64,
     /// Who asked.
     pub actor: &'a Actor,
     /// The state and the changes.
@@ -122,6 +126,7 @@ impl Context<'_> {
             target: act.target,
             before: text(act.before),
             after: text(act.after),
+            late_ms: self.late_ms,
         };
         self.changes.replace(Key::Audit(self.index), None, row);
     }

@@ -121,6 +121,7 @@ fn samples() -> Vec<(&'static str, Key, Value)> {
                 created_ms: 17,
                 edited_ms: 18,
                 deleted_ms: 19,
+                late_ms: 0,
             }
             .into(),
         ),
@@ -129,28 +130,71 @@ fn samples() -> Vec<(&'static str, Key, Value)> {
             Key::Sent(user, 33),
             rows::Sent { number: 33, client_id: bytes(6), channel: channel.0, seq: 300 }.into(),
         ),
-        (
-            "audit",
-            Key::Audit(400),
-            rows::Audit {
-                at_ms: 20,
-                actor: user.0,
-                session: 5,
-                address: text("local"),
-                action: text("user.create"),
-                target_kind: text("user"),
-                target: 8,
-                before: text("{}"),
-                after: text("{\"a\":1}"),
-            }
-            .into(),
-        ),
+        ("audit", Key::Audit(400), audit_sample().into()),
     ]
+}
+
+fn audit_sample() -> rows::Audit {
+    let text = |text: &str| text.to_owned();
+    rows::Audit {
+        at_ms: 20,
+        actor: 0x0102_0304,
+        session: 5,
+        address: text("local"),
+        action: text("user.create"),
+        target_kind: text("user"),
+        target: 8,
+        before: text("{}"),
+        after: text("{\"a\":1}"),
+        late_ms: 0,
+    }
 }
 
 /// The kinds of rows that came with format 2.
 fn samples_of_format_2() -> Vec<(&'static str, Key, Value)> {
-    vec![("pair", Key::Pair, pair().into())]
+    let late = rows::Message {
+        id: 8,
+        sender: 9,
+        client_id: bytes::Bytes::from(vec![5; 16]),
+        body: "late".to_owned(),
+        created_ms: 17,
+        late_ms: 20,
+        ..rows::Message::default()
+    };
+    let audit = rows::Audit { at_ms: 20, action: "user.update".to_owned(), late_ms: 21, ..rows::Audit::default() };
+    let tail = crate::core::command::TailId { node: 2, epoch: 196_610, fork: 300 };
+    let mark = rows::TailMark { tail: Some(tail), ordinal: 7, first_ms: 21, last_ms: 22 };
+    let reference = rows::Reference { id: 77 };
+    vec![
+        ("pair", Key::Pair, pair().into()),
+        ("message_late", Key::Message(ChannelId(0x0a0b_0c0d), 301), late.into()),
+        ("audit_late", Key::Audit(401), audit.into()),
+        ("tail_mark", Key::TailMark([8; 16]), mark.into()),
+        ("conflict", Key::Conflict(9), conflict().into()),
+        ("open_conflict", Key::OpenConflict(9), reference.clone().into()),
+        ("channel_alias", Key::ChannelAlias(ChannelId(10)), reference.into()),
+    ]
+}
+
+fn conflict() -> rows::Conflict {
+    rows::Conflict {
+        id: 9,
+        version: 2,
+        kind: 4,
+        subject: 10,
+        channel: 11,
+        seq: 12,
+        reason: "stale_version".to_owned(),
+        other: "{}".to_owned(),
+        command: bytes::Bytes::from_static(b"command"),
+        actor: 13,
+        changed_ms: 14,
+        node: 2,
+        late_ms: 15,
+        state: 1,
+        resolver: 16,
+        resolved_ms: 17,
+    }
 }
 
 fn pair() -> rows::Pair {
