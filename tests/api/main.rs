@@ -8,6 +8,7 @@ mod support;
 mod accounts;
 mod admin;
 mod chat;
+mod conflicts;
 mod contract;
 mod disk;
 mod openapi;

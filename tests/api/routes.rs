@@ -71,6 +71,8 @@ impl Places {
             "session_id" => self.victim.session.clone(),
             "invite_id" => self.invite.clone(),
             "seq" => "1".to_owned(),
+            // There is none without a fork: `conflicts.rs` makes one.
+            "conflict_id" => "1".to_owned(),
             other => panic!("a placeholder without a value: {other}"),
         }
     }
@@ -217,6 +219,10 @@ fn server() -> Vec<Route> {
         "organisation": "Other", "default_locale": "en", "time_zone": "UTC", "session_days": 7,
         "edit_window_seconds": 60,
     });
+    let resolution = json!({
+        "decision": "keep", "record_version": 1, "user": {"display_name": "X"}, "channel": {"name": "x"},
+        "settings": {"organisation": "X"},
+    });
     vec![
         route("GET", "/presence", Guest),
         route("GET", "/settings", Guest),
@@ -225,6 +231,9 @@ fn server() -> Vec<Route> {
         route("GET", "/admin/certificate", Admin),
         with_body("PUT", "/admin/certificate", Admin, json!({"chain_pem": "x", "key_pem": "x"})),
         route("GET", "/admin/status", Admin),
+        route("GET", "/admin/conflicts", Auditor),
+        route("GET", "/admin/conflicts/{conflict_id}", Auditor),
+        versioned(with_body("POST", "/admin/conflicts/{conflict_id}/resolve", Admin, resolution)),
         // The last one: it ends the session that a walk over the table uses.
         route("POST", "/logout", SignedIn),
     ]

@@ -40,6 +40,17 @@ pub(super) struct SettingsUpdate {
     edit_window_seconds: Option<u64>,
 }
 
+/// What the forms do not say of the settings.
+pub(super) fn check_settings(session_days: Option<u32>, default_locale: Option<&str>) -> Result<(), ApiError> {
+    if session_days.is_some_and(|days| !(1..=3_650).contains(&days)) {
+        return Err(ApiError::invalid_body("session_days must be 1 to 3650".to_owned()));
+    }
+    if default_locale == Some("") {
+        return Err(ApiError::invalid_body("default_locale must be en or zh-CN".to_owned()));
+    }
+    Ok(())
+}
+
 /// Changes the settings.
 #[utoipa::path(patch, path = "/settings", tag = "settings", request_body = SettingsUpdate,
     params(("If-Match" = String, Header, description = "The version in quotes")), security(("bearer" = [])),
@@ -50,12 +61,7 @@ pub(super) async fn update_settings(
     IfMatch(version): IfMatch,
     Json(body): Json<SettingsUpdate>,
 ) -> Result<axum::Json<Settings>, ApiError> {
-    if body.session_days.is_some_and(|days| !(1..=3_650).contains(&days)) {
-        return Err(ApiError::invalid_body("session_days must be 1 to 3650".to_owned()));
-    }
-    if body.default_locale.as_deref() == Some("") {
-        return Err(ApiError::invalid_body("default_locale must be en or zh-CN".to_owned()));
-    }
+    check_settings(body.session_days, body.default_locale.as_deref())?;
     let command = Command::UpdateSettings(UpdateSettings {
         version,
         organisation: body.organisation.map(|name| forms::organisation(&name)).transpose()?,

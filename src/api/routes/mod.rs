@@ -4,6 +4,7 @@ mod account;
 mod admin;
 mod audit;
 mod channels;
+mod conflicts;
 mod health;
 mod invites;
 mod members;
@@ -65,6 +66,9 @@ pub(super) fn all() -> OpenApiRouter<App> {
         .routes(routes!(audit::list))
         .routes(routes!(admin::certificate, admin::install_certificate))
         .routes(routes!(admin::status))
+        .routes(routes!(conflicts::list))
+        .routes(routes!(conflicts::one))
+        .routes(routes!(conflicts::resolve))
 }
 
 /// What OpenAPI does not describe: the document itself, the WebSocket, health and metrics.

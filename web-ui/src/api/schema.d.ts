@@ -22,6 +22,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/conflicts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Conflicts: those that nobody has decided first, the newest first. */
+        get: operations["get_admin_conflicts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/conflicts/{conflict_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One conflict. */
+        get: operations["get_admin_conflicts_conflict_id"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/conflicts/{conflict_id}/resolve": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Decides a conflict. */
+        post: operations["post_admin_conflicts_conflict_id_resolve"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/status": {
         parameters: {
             query?: never;
@@ -637,6 +688,11 @@ export interface components {
              * @description The log index of the act: `holdfast log dump --from` shows the record, `log verify` proves it.
              */
             index: number;
+            /**
+             * Format: int64
+             * @description When it arrived from the other side of a fork, in Unix milliseconds. Absent: it was done on this side.
+             */
+            late_ms?: number | null;
             /** @description From which session; null when there was none. */
             session_id?: string | null;
             /** @description The id of what it was done to. */
@@ -746,6 +802,89 @@ export interface components {
             /** @description What it is about. */
             topic?: string | null;
         };
+        /** @description What both sides of a fork changed. */
+        Conflict: {
+            /** @description The record as it is here now; null when there is none, or when it is not for these eyes. */
+            active?: Record<string, never> | null;
+            /**
+             * Format: int64
+             * @description When it arrived here, in Unix milliseconds.
+             */
+            arrived_ms: number;
+            /** @description The other side's value can be taken. */
+            can_take: boolean;
+            /** @description Who changed it on the other side; null: the operator there. */
+            changed_by?: string | null;
+            /**
+             * Format: int64
+             * @description When, in Unix milliseconds.
+             */
+            changed_ms: number;
+            /** @description The channel that it concerns; null: none. */
+            channel_id?: string | null;
+            /** @description The fields that differ. */
+            fields: components["schemas"]["ConflictField"][];
+            /** @description Texts and names are left out, because they belong to a channel that the reader is not in. */
+            hidden: boolean;
+            /** @description The conflict's id. */
+            id: string;
+            /** @description What it is about. */
+            kind: components["schemas"]["ConflictKind"];
+            /**
+             * Format: int32
+             * @description The member of the pair that wrote it.
+             */
+            node: number;
+            /** @description The whole record as it was on the other side, likewise. */
+            other?: Record<string, never> | null;
+            /** @description Why: `stale_version` when both sides changed it, else the code of what stood in the way. */
+            reason: string;
+            /**
+             * Format: int64
+             * @description The version of that record, for the decision; 0 where it has none.
+             */
+            record_version: number;
+            /** @description Who decided; null while it is open, and for the operator. */
+            resolved_by?: string | null;
+            /**
+             * Format: int64
+             * @description When, in Unix milliseconds; null while it is open.
+             */
+            resolved_ms?: number | null;
+            /** @description What became of it. */
+            state: components["schemas"]["ConflictState"];
+            /** @description The id of what it is about; null for the settings. */
+            subject_id?: string | null;
+            /**
+             * Format: int64
+             * @description For `If-Match`.
+             */
+            version: number;
+        };
+        /** @description A field that differs. */
+        ConflictField: {
+            /** @description Its value here. */
+            active: unknown;
+            /** @description The field's name. */
+            name: string;
+            /** @description Its value on the other side. */
+            other: unknown;
+        };
+        /**
+         * @description What a conflict is about.
+         * @enum {string}
+         */
+        ConflictKind: "other" | "user" | "channel" | "settings" | "message" | "password" | "invite";
+        /**
+         * @description What became of a conflict.
+         * @enum {string}
+         */
+        ConflictState: "open" | "kept" | "taken" | "merged";
+        /**
+         * @description What to do about a conflict.
+         * @enum {string}
+         */
+        Decision: "keep" | "take_other" | "merge";
         /** @description With whom to speak. */
         DirectBody: {
             /** @description With whom; oneself for notes. */
@@ -943,6 +1082,44 @@ export interface components {
             /** @description When the channel may notify. */
             notify: components["schemas"]["NotifyLevel"];
         };
+        /** @description A channel's fields. */
+        MergedChannel: {
+            /** @description Read-only and out of the way. */
+            archived?: boolean | null;
+            /** @description Its name. */
+            name?: string | null;
+            /** @description What it is about. */
+            topic?: string | null;
+        };
+        /** @description The fields of the settings. */
+        MergedSettings: {
+            /** @description The language of people who chose none: `en` or `zh-CN`. */
+            default_locale?: string | null;
+            /**
+             * Format: int64
+             * @description How long an author may edit a message, in seconds; 0: for ever.
+             */
+            edit_window_seconds?: number | null;
+            /** @description The organisation's name. */
+            organisation?: string | null;
+            /**
+             * Format: int32
+             * @description How long a session lives, 1 to 3,650 days.
+             */
+            session_days?: number | null;
+            /** @description An IANA time zone. */
+            time_zone?: string | null;
+        };
+        /** @description A user's fields. */
+        MergedUser: {
+            /** @description May not sign in. */
+            disabled?: boolean | null;
+            /** @description The name others see. */
+            display_name?: string | null;
+            /** @description `en`, `zh-CN` or empty for the organisation's. */
+            locale?: string | null;
+            role?: null | components["schemas"]["Role"];
+        };
         /** @description One message. */
         Message: {
             /** @description Markdown; empty once deleted. */
@@ -968,6 +1145,8 @@ export interface components {
             edited_ms?: number | null;
             /** @description The message's id. */
             id: string;
+            /** @description It was sent on the other side of a fork and arrived late: others have seen newer messages before it. Absent: no. */
+            late?: boolean;
             /** @description Who wrote it. */
             sender_id: string;
             /**
@@ -1130,6 +1309,11 @@ export interface components {
                  * @description The log index of the act: `holdfast log dump --from` shows the record, `log verify` proves it.
                  */
                 index: number;
+                /**
+                 * Format: int64
+                 * @description When it arrived from the other side of a fork, in Unix milliseconds. Absent: it was done on this side.
+                 */
+                late_ms?: number | null;
                 /** @description From which session; null when there was none. */
                 session_id?: string | null;
                 /** @description The id of what it was done to. */
@@ -1178,6 +1362,70 @@ export interface components {
                 name: string;
                 /** @description What it is about. */
                 topic: string;
+                /**
+                 * Format: int64
+                 * @description For `If-Match`.
+                 */
+                version: number;
+            }[];
+            /** @description Where the next page begins; null at the end. */
+            next_cursor?: string | null;
+        };
+        /** @description One page of a list. */
+        Page_Conflict: {
+            /** @description The items. */
+            items: {
+                /** @description The record as it is here now; null when there is none, or when it is not for these eyes. */
+                active?: Record<string, never> | null;
+                /**
+                 * Format: int64
+                 * @description When it arrived here, in Unix milliseconds.
+                 */
+                arrived_ms: number;
+                /** @description The other side's value can be taken. */
+                can_take: boolean;
+                /** @description Who changed it on the other side; null: the operator there. */
+                changed_by?: string | null;
+                /**
+                 * Format: int64
+                 * @description When, in Unix milliseconds.
+                 */
+                changed_ms: number;
+                /** @description The channel that it concerns; null: none. */
+                channel_id?: string | null;
+                /** @description The fields that differ. */
+                fields: components["schemas"]["ConflictField"][];
+                /** @description Texts and names are left out, because they belong to a channel that the reader is not in. */
+                hidden: boolean;
+                /** @description The conflict's id. */
+                id: string;
+                /** @description What it is about. */
+                kind: components["schemas"]["ConflictKind"];
+                /**
+                 * Format: int32
+                 * @description The member of the pair that wrote it.
+                 */
+                node: number;
+                /** @description The whole record as it was on the other side, likewise. */
+                other?: Record<string, never> | null;
+                /** @description Why: `stale_version` when both sides changed it, else the code of what stood in the way. */
+                reason: string;
+                /**
+                 * Format: int64
+                 * @description The version of that record, for the decision; 0 where it has none.
+                 */
+                record_version: number;
+                /** @description Who decided; null while it is open, and for the operator. */
+                resolved_by?: string | null;
+                /**
+                 * Format: int64
+                 * @description When, in Unix milliseconds; null while it is open.
+                 */
+                resolved_ms?: number | null;
+                /** @description What became of it. */
+                state: components["schemas"]["ConflictState"];
+                /** @description The id of what it is about; null for the settings. */
+                subject_id?: string | null;
                 /**
                  * Format: int64
                  * @description For `If-Match`.
@@ -1327,6 +1575,19 @@ export interface components {
              * @description The newest `seq` read.
              */
             seq: number;
+        };
+        /** @description A decision. */
+        Resolution: {
+            channel?: null | components["schemas"]["MergedChannel"];
+            /** @description What to do. */
+            decision: components["schemas"]["Decision"];
+            /**
+             * Format: int64
+             * @description The `record_version` of the conflict as it was read: the record may have changed since. Not looked at for `keep`.
+             */
+            record_version: number;
+            settings?: null | components["schemas"]["MergedSettings"];
+            user?: null | components["schemas"]["MergedUser"];
         };
         /**
          * @description What a person may do in the whole organisation.
@@ -1560,6 +1821,103 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["CertificateInfo"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_conflicts: {
+        parameters: {
+            query?: {
+                /** @description How many items, 1 to 200; 50 if absent. */
+                limit?: number;
+                /** @description Where the page before ended: its `next_cursor`. */
+                cursor?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Page_Conflict"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_conflicts_conflict_id: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                conflict_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conflict"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_conflicts_conflict_id_resolve: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path: {
+                conflict_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Resolution"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Conflict"];
                 };
             };
             "4XX": {
