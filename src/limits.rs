@@ -244,8 +244,13 @@ pub const PROPOSAL_BYTES_MAX: usize = 64 << 20;
 pub const COMMIT_ENTRIES_MAX: usize = 1_024;
 /// Payload bytes in one append.
 pub const COMMIT_BYTES_MAX: usize = 4 << 20;
-/// Durable batches that may wait for the apply thread: enough to keep both threads busy, few enough to push back.
-pub const BATCHES_WAITING_MAX: usize = 2;
+/// Durable batches of a node alone that may wait to be applied: enough to keep both threads busy, few enough that
+/// proposals gather meanwhile.
+pub const BATCHES_WAITING_ALONE_MAX: usize = 4;
+/// The same with a standby: its disk and the network are in between.
+pub const BATCHES_WAITING_PAIRED_MAX: usize = 16;
+/// The same on the standby, which learns a little later what is committed. Bytes are bounded before they get here.
+pub const BATCHES_WAITING_FOLLOWING_MAX: usize = 1_024;
 /// Entries applied before their answers and events go out together: enough to share the wake-ups, few enough that
 /// clients send the next ones meanwhile.
 pub const APPLY_CHUNK_ENTRIES: usize = 128;
@@ -319,6 +324,8 @@ pub const INVITE_SECONDS_MAX: u64 = 30 * 86_400;
 pub const INVITE_SECONDS_DEFAULT: u64 = 7 * 86_400;
 /// Channels that an invitation may name.
 pub const INVITE_CHANNELS_MAX: usize = 50;
+/// How long the standby may take at a shutdown to confirm what was written last, in milliseconds.
+pub const SHUTDOWN_COMMIT_MS: u64 = 2_000;
 /// How long open connections may take to end at a shutdown; in all it takes at most 10 seconds.
 pub const SHUTDOWN_CONNECTIONS_SECONDS_MAX: u64 = 4;
 // --- bench: the load generator ---------------------------------------------------------------------------------------
@@ -440,6 +447,12 @@ pub const PEER_SALVAGE_ITEMS_MAX: usize = 1_024;
 pub const PEER_JOIN_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a program version, as a peer tells it.
 pub const PEER_VERSION_BYTES_MAX: usize = 64;
+/// Bytes of an address or an URL, as a peer tells it: a DNS name has at most 253.
+pub const PEER_ADDRESS_BYTES_MAX: usize = 300;
+/// Addresses that a member has: networks that two machines share.
+pub const PEER_ADDRESSES_MAX: usize = 8;
+/// Bytes of the name that a joining machine gives itself; a host name has at most 64.
+pub const PEER_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a file name inside a snapshot.
 pub const PEER_FILE_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a refusal's stable code.
@@ -507,3 +520,60 @@ pub const PAIR_JOIN_ALL_REFILL_SECONDS: u32 = 1;
 pub const PAIR_JOIN_BUCKETS_MAX: usize = 1_024;
 /// How long the whole joining may take on either side: the log command that admits a member waits for a sync.
 pub const PAIR_JOIN_SECONDS_MAX: u64 = 30;
+// ---- the pair ----
+
+/// How long a hook may take unless told otherwise: moving an address takes milliseconds, a careful script some seconds.
+pub const HOOK_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
+/// Bytes of a hook's output that go into the log.
+pub const HOOK_OUTPUT_BYTES_MAX: usize = 4_096;
+/// How long a reference address or a peer may take to answer a probe, in milliseconds: well below `promote_after`.
+pub const PROBE_MS: u64 = 800;
+/// Bytes of records that were received and are not durable yet: bounds a standby's memory, and pushes back on the active.
+pub const FOLLOW_BYTES_MAX: usize = 32 << 20;
+/// How long a follower waits before it connects again.
+pub const FOLLOW_RETRY_MS: u64 = 100;
+/// The same after it had no room or was sent what does not fit: both do not change quickly.
+pub const FOLLOW_RETRY_SLOW_MS: u64 = 1_000;
+/// An empty log that is further behind than this starts from a snapshot instead of the log.
+pub const BOOTSTRAP_RECORDS: u64 = 10_000;
+/// Bytes of records sent at once.
+pub const SHIP_BYTES: usize = 1 << 20;
+/// How often the active tells a standby how far it is when there are no records to send.
+pub const SHIP_BEAT_MS: u64 = 250;
+/// How long a follower may take between two questions about the log.
+pub const LOG_LINK_IDLE_MS: u64 = 30_000;
+/// Messages that may wait for one control link: some seconds of heartbeats.
+pub const CONTROL_QUEUE_MAX: usize = 64;
+/// How long to wait before a control link is dialled again; doubles up to the next.
+pub const CONTROL_RETRY_MS: u64 = 100;
+/// The longest such wait: a peer that returns is found within it.
+pub const CONTROL_RETRY_MS_MAX: u64 = 1_000;
+/// How long a heartbeat may take to leave; then the link is given up and dialled again.
+pub const CONTROL_SEND_MS_MAX: u64 = 1_000;
+/// Happenings of the pair that the status shows, and that may wait for the audit trail.
+pub const PAIR_NOTICES_MAX: usize = 64;
+/// How long the active may take to make a snapshot for a new standby: ten million messages take about a minute.
+pub const SNAPSHOT_WAIT_SECONDS_MAX: u64 = 900;
+/// Links over which a new standby fetches at once: enough to fill a gigabit, few enough to leave the active its cores.
+pub const BOOTSTRAP_LINKS: usize = 4;
+/// Blobs in one page of a list.
+pub const BLOB_LIST_MAX: u32 = 4_096;
+/// Bytes of a blob sent at once.
+pub const BLOB_PART_BYTES: usize = 256 << 10;
+/// Moments of which it is remembered how long the log was: ten minutes of quarter seconds in which it grew.
+pub const LAG_SAMPLES_MAX: usize = 2_400;
+/// How often a returned node looks whether it has something to propose again.
+pub const SALVAGE_LOOK_MS: u64 = 1_000;
+/// Records of a diverged tail in one message.
+pub const SALVAGE_BATCH_ITEMS: usize = 256;
+/// How long a switchover or a forced promotion is waited for before the operator is told that its outcome is open.
+pub const SWITCHOVER_WAIT_MS_MAX: u64 = 10_000;
+/// How often it is looked at meanwhile.
+pub const SWITCHOVER_LOOK_MS: u64 = 20;
+/// How long a server that is told to stop tries to hand over to the standby first.
+pub const SHUTDOWN_HAND_OVER_MS: u64 = 1_500;
+/// Messages of other members, and happenings on this node, that may wait for the protocol: seconds of heartbeats.
+pub const DRIVER_EVENTS_MAX: usize = 1_024;
+/// How long a control link may take to be made: less than `fail_after`, so that one dead address does not cost the
+/// heartbeats over another.
+pub const CONTROL_DIAL_MS_MAX: u64 = 1_000;

@@ -15,6 +15,7 @@ use crate::core::chat::forms::FormError;
 use crate::core::refusal::{Current, Refusal, RuleError};
 use crate::core::view::ViewError;
 use crate::node::ProposeError;
+use crate::replication::Face;
 
 /// A problem as clients see it (`application/problem+json`).
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -43,6 +44,12 @@ pub struct Problem {
     /// After how many seconds trying again makes sense.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_seconds: Option<u64>,
+    /// With `not_active`: the address of the active node, as far as this one knows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<String>,
+    /// With `not_active`: the addresses of all data nodes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    addresses: Vec<String>,
     /// With `stale_version`: the record as it is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
@@ -67,6 +74,8 @@ impl ApiError {
             field: None,
             hint: None,
             retry_after_seconds: None,
+            active: None,
+            addresses: Vec::new(),
             current: None,
         }))
     }
@@ -96,6 +105,16 @@ impl ApiError {
     #[must_use]
     pub const fn with_retry(mut self, seconds: u64) -> Self {
         self.0.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Says where to go instead, when this node is not the active one.
+    #[must_use]
+    pub fn with_nodes(mut self, face: &Face) -> Self {
+        if self.0.code == "not_active" {
+            self.0.active = face.active().map(|active| active.to_string());
+            self.0.addresses = face.nodes().to_vec();
+        }
         self
     }
 

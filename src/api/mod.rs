@@ -7,6 +7,7 @@ mod listener;
 mod page;
 mod routes;
 mod service;
+mod witness;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -18,7 +19,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 pub use error::{ApiError, Problem};
 pub use extract::ClientAddress;
-pub use service::{Service, ServiceError, ServiceOptions};
+pub use service::{Ended, PairSide, Service, ServiceError, ServiceOptions};
+pub use witness::serve_witness;
 
 use crate::auth::passwords::{PasswordPolicy, Passwords};
 use crate::auth::rate_limit::LoginLimiter;
@@ -31,6 +33,7 @@ use crate::ops::disk::DiskWatch;
 use crate::ops::metrics::Metrics;
 use crate::ops::request_id::RequestIds;
 use crate::realtime::{Hub, ReadMarks, SessionContext};
+use crate::replication::{Face, PairHandle};
 use crate::tls::ServerTls;
 
 /// What the handlers work with. Clones share it.
@@ -57,8 +60,10 @@ pub struct AppParts {
     pub tls: Option<ServerTls>,
     /// The address that links begin with.
     pub public_url: String,
-    /// The addresses of this cluster's nodes.
-    pub addresses: Arc<[String]>,
+    /// What clients are told of the pair.
+    pub face: Face,
+    /// The pair.
+    pub pair: PairHandle,
     /// The disk watch.
     pub disk: Arc<DiskWatch>,
     /// The metrics.
@@ -106,7 +111,7 @@ impl App {
             node: self.node.clone(),
             hub: self.hub.clone(),
             read_marks: self.read_marks.clone(),
-            addresses: self.addresses.clone(),
+            face: self.face.clone(),
         }
     }
 }

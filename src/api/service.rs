@@ -18,7 +18,7 @@ use crate::core::keys::Key;
 use crate::core::rows;
 use crate::core::view::ViewExt;
 use crate::limits;
-use crate::node::{Node, NodeOptions, SoloAck, StartReport, now_ms, now_seconds};
+use crate::node::{Execution, Node, NodeOptions, Role, StartReport, now_ms, now_seconds};
 use crate::ops::datadir::DataDir;
 use crate::ops::disk::{DiskReserve, DiskWatch};
 use crate::ops::durable_file::write_private;
@@ -27,6 +27,9 @@ use crate::ops::metrics::Metrics;
 use crate::ops::request_id::RequestIds;
 use crate::projection::OpenOutcome;
 use crate::realtime::{CloseReason, Hub, ReadMarks};
+use crate::replication::net::TcpNet;
+use crate::replication::pki::install_web_ca;
+use crate::replication::{Face, Hooks, Identity, PairOptions, PairService, Place, level_held, settle};
 use crate::tls::{ServerTls, TlsOptions};
 
 /// What a server is started with.
@@ -55,6 +58,29 @@ pub struct ServiceOptions {
     pub login_limits: LoginLimits,
     /// How much of the disk stays free.
     pub disk_reserve: DiskReserve,
+    /// This machine's side of the pair.
+    pub pair: PairSide,
+}
+
+/// This machine's side of the pair.
+pub struct PairSide {
+    /// Address and port for the other members.
+    pub listen: String,
+    /// Where the others reach that port.
+    pub addresses: Vec<String>,
+    /// Programs that run when the role changes.
+    pub hooks: Hooks,
+    /// The level of commands not to go beyond; 0: none.
+    pub level_max: u32,
+}
+
+/// How a server ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// The pair needs this process to start again: what it has to do then is written down.
+    StartAgain,
 }
 
 /// Why a server does not start: a sentence that says what to do.
@@ -80,6 +106,7 @@ pub struct Service {
     local: UnixListener,
     data: PathBuf,
     admission: Admission,
+    pair_thread: std::thread::JoinHandle<()>,
     /// Held as long as the server runs.
     _lock: DataLock,
 }
@@ -97,10 +124,24 @@ impl Service {
         })?;
         let bound = listen.local_addr().map_err(failed)?;
         let public_url = options.public_url.clone().unwrap_or_else(|| url_of(bound, options.tls));
+        let place = place_of(&options.dir)?;
+        let rejoined = settle_log(place.clone()).await?;
+        install_web_ca(&data.join("pair"), &data.join("tls")).map_err(failed)?;
         let tls = options.tls.then(|| open_tls(&options, bound)).transpose()?;
         let hub = Hub::default();
-        let (node, report) = start_node(&options.dir, hub.clone()).await?;
-        let setup = setup_link(&data, &node)?;
+        let face = Face::alone(public_url.clone());
+        let pair =
+            PairService::open(pair_options(&options, (place, public_url.clone()), (&hub, &face))).map_err(failed)?;
+        let alone = pair.is_alone();
+        let (node, report) = start_node(&options.dir, &pair, hub.clone()).await?;
+        let (runtime, pair) = pair.with_node(node.clone());
+        let pair_thread = runtime.spawn().map_err(failed)?;
+        if alone {
+            let mut role = node.watch_role();
+            role.wait_for(|role| *role == Role::Active).await.map_err(failed)?;
+        }
+        let setup = setup_link(&data, &node, alone)?;
+        let notices = rejoined.into_iter().chain(notices(&report)).collect();
         let app = App::new(AppParts {
             node,
             hub,
@@ -110,20 +151,21 @@ impl Service {
             limiter: LoginLimiter::new(options.login_limits),
             setup,
             tls,
-            addresses: Arc::new([public_url.clone()]),
+            face,
+            pair,
             public_url,
             disk: Arc::new(DiskWatch::new(&data, options.disk_reserve)),
             metrics,
             started: Instant::now(),
             request_ids: RequestIds::new(),
-            notices: Arc::new(parking_lot::Mutex::new(notices(&report))),
+            notices: Arc::new(parking_lot::Mutex::new(notices)),
             stopping: CancellationToken::new(),
         });
         watch_disk(&app);
-        let local = bind_local(&options.dir)?;
+        let local = bind_socket(&options.dir.admin_socket())?;
         let admission =
             Admission { connections_max: options.connections_max, trusted_proxies: options.trusted_proxies.into() };
-        Ok(Self { app, listen, local, data, admission, _lock: options.lock })
+        Ok(Self { app, listen, local, data, admission, pair_thread, _lock: options.lock })
     }
 
     /// The address that links begin with.
@@ -162,7 +204,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ServiceError`] when the address cannot be written to the data directory.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+    pub async fn run(self, shutdown: CancellationToken) -> Result<Ended, ServiceError> {
         let address = self.data.join("run").join("address");
         let bound = self.listen.local_addr().map_err(failed)?;
         let line = format!("{}\n", url_of(bound, self.app.tls.is_some()));
@@ -174,7 +216,16 @@ impl Service {
         let (tasks, operator_tasks) = (listener.tasks().clone(), operator.tasks().clone());
         let accepting = [tokio::spawn(listener.run(self.listen)), tokio::spawn(operator.run_local(self.local))];
         let chores = tokio::spawn(chores(self.app.clone()));
-        shutdown.cancelled().await;
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => Ended::Stopped,
+            restart = self.app.pair.restart_wanted() => {
+                tracing::info!(?restart, "the server starts again to bring its log into line with the active node's");
+                Ended::StartAgain
+            }
+        };
+        if ended == Ended::Stopped {
+            hand_over(&self.app).await;
+        }
 
         self.app.stopping.cancel();
         stop_listening.cancel();
@@ -190,12 +241,15 @@ impl Service {
         let app = self.app.clone();
         let stopped = tokio::task::spawn_blocking(move || {
             app.read_marks.flush(&app.node);
-            app.node.stop();
+            app.node.stop(Duration::from_millis(limits::SHUTDOWN_COMMIT_MS));
         });
         stopped.await.map_err(failed)?;
+        self.app.pair.end();
+        let pair_thread = self.pair_thread;
+        tokio::task::spawn_blocking(move || pair_thread.join().is_ok()).await.map_err(failed)?;
         // Gone already when somebody cleaned up: then there is nothing to remove.
         drop(std::fs::remove_file(&address));
-        Ok(())
+        Ok(ended)
     }
 }
 
@@ -233,14 +287,73 @@ fn host_of(url: &str) -> Option<&str> {
     (!host.is_empty()).then_some(host)
 }
 
-async fn start_node(dir: &DataDir, hub: Hub) -> Result<(Node, StartReport), ServiceError> {
+fn place_of(dir: &DataDir) -> Result<Place, ServiceError> {
+    let identity = dir.identity();
+    Ok(Place {
+        data: dir.root().to_owned(),
+        cluster: identity.cluster_id_bytes().map_err(failed)?,
+        origin: Origin { site: identity.site, node: identity.node },
+        execution: Execution::Threads,
+    })
+}
+
+/// What the last run left to do to the log.
+async fn settle_log(place: Place) -> Result<Vec<String>, ServiceError> {
+    tokio::task::spawn_blocking(move || settle(&place)).await.map_err(failed)?.map_err(failed)
+}
+
+fn pair_options(
+    options: &ServiceOptions,
+    (place, client_url): (Place, String),
+    (hub, face): (&Hub, &Face),
+) -> PairOptions {
+    let hub = hub.clone();
+    PairOptions {
+        identity: Identity {
+            member: options.dir.identity().node,
+            cluster: place.cluster,
+            client_url,
+            level: level_held(options.pair.level_max),
+        },
+        place,
+        listen: options.pair.listen.clone(),
+        addresses: options.pair.addresses.clone(),
+        net: Arc::new(TcpNet),
+        tls: None,
+        face: face.clone(),
+        hooks: options.pair.hooks.clone(),
+        close_sessions: Box::new(move || hub.close_all(CloseReason::NotActive)),
+        on_fatal: Arc::new(stop_loudly),
+    }
+}
+
+/// A server that is told to stop hands over first when somebody is ready to take over: nobody notices then.
+async fn hand_over(app: &App) {
+    let ready = match app.pair.status().await {
+        Some(status) => status.role == "active" && status.protected && status.automatic_failover,
+        None => false,
+    };
+    if !ready {
+        return;
+    }
+    let patience = Duration::from_millis(limits::SHUTDOWN_HAND_OVER_MS);
+    match tokio::time::timeout(patience, app.pair.switchover()).await {
+        Ok(Ok(member)) => tracing::info!(member, "handed over before stopping"),
+        Ok(Err(error)) => tracing::warn!(%error, "could not hand over before stopping"),
+        Err(_) => tracing::warn!("could not hand over in time before stopping"),
+    }
+}
+
+async fn start_node(dir: &DataDir, pair: &PairService, hub: Hub) -> Result<(Node, StartReport), ServiceError> {
     let identity = dir.identity();
     let node_options = NodeOptions {
         data: dir.root().to_owned(),
         cluster: identity.cluster_id_bytes().map_err(failed)?,
         origin: Origin { site: identity.site, node: identity.node },
-        ack: Arc::new(SoloAck),
+        alone: pair.is_alone(),
+        events: pair.node_events(),
         sink: Arc::new(hub),
+        execution: Execution::Threads,
         on_fatal: Arc::new(stop_loudly),
     };
     let started = tokio::task::spawn_blocking(move || Node::start(node_options)).await.map_err(failed)?;
@@ -291,9 +404,10 @@ fn notices(report: &StartReport) -> Vec<String> {
 }
 
 /// The set-up link, as long as there is no owner. A crash after the set-up may have left it: then it is removed.
-fn setup_link(data: &Path, node: &Node) -> Result<SetupLink, ServiceError> {
+fn setup_link(data: &Path, node: &Node, alone: bool) -> Result<SetupLink, ServiceError> {
     let set_up = node.projection().row::<rows::Settings>(Key::Settings).map_err(failed)?.is_some();
-    if set_up {
+    // A standby gets its owner from the active node.
+    if set_up || !alone {
         let link = SetupLink::at(data);
         link.consume().map_err(failed)?;
         return Ok(link);
@@ -301,14 +415,14 @@ fn setup_link(data: &Path, node: &Node) -> Result<SetupLink, ServiceError> {
     SetupLink::create_or_load(data).map_err(failed)
 }
 
-fn bind_local(dir: &DataDir) -> Result<UnixListener, ServiceError> {
+/// The admin socket at `path`, for its owner only.
+pub(super) fn bind_socket(path: &Path) -> Result<UnixListener, ServiceError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let path = dir.admin_socket();
     // We hold the lock of the directory, so a socket that is there is left over from a process that died.
-    drop(std::fs::remove_file(&path));
-    let listener = UnixListener::bind(&path)
+    drop(std::fs::remove_file(path));
+    let listener = UnixListener::bind(path)
         .map_err(|e| ServiceError(format!("cannot make the admin socket {}: {e}", path.display())))?;
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
     Ok(listener)
 }
 

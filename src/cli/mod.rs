@@ -9,9 +9,12 @@ pub mod doctor;
 pub mod init;
 pub mod log;
 mod output;
+pub mod pair;
+pub mod promote;
 pub mod serve;
 pub mod status;
 pub mod user;
+pub mod witness;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -61,6 +64,14 @@ pub enum Command {
     Init(init::InitArgs),
     /// Show how the running server is
     Status(status::StatusArgs),
+    /// Make a pair: invite a second node or a witness, join, leave
+    Pair(pair::PairArgs),
+    /// Hand over to the standby, as planned
+    Switchover(promote::SwitchoverArgs),
+    /// Make this node active although nobody votes for it
+    Promote(promote::PromoteArgs),
+    /// Run the witness of a pair: a third vote, no data
+    Witness(witness::WitnessArgs),
     /// Manage accounts from the server's own shell
     User(user::UserArgs),
     /// Verify or print the operation log
@@ -80,6 +91,10 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(args) => serve::run(&cli.global, &args, &output),
         Command::Status(args) => status::run(&cli.global, &args, &output),
+        Command::Pair(args) => pair::run(&cli.global, &args, &output),
+        Command::Switchover(args) => promote::switchover(&cli.global, &args, &output),
+        Command::Promote(args) => promote::promote(&cli.global, &args, &output),
+        Command::Witness(args) => witness::run(&cli.global, &args, &output),
         Command::User(args) => user::run(&cli.global, &args, &output),
         Command::Log(args) => log::run(&cli.global, &args, &output),
         Command::Bench(args) => bench::run(&args, &output),

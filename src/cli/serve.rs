@@ -7,13 +7,14 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::{CliError, Global, Output};
-use crate::api::{Service, ServiceOptions};
+use crate::api::{Ended, PairSide, Service, ServiceOptions};
 use crate::auth::passwords::{PasswordLoad, PasswordPolicy};
 use crate::auth::rate_limit::LoginLimits;
 use crate::config::{Config, FlagSettings, Loaded, Sources, load};
 use crate::ops::disk::DiskReserve;
 use crate::ops::logging::{self, LogOptions};
 use crate::ops::{datadir::DataDir, limits::raise_open_files, lockfile::DataLock};
+use crate::replication::Hooks;
 
 /// `holdfast serve`
 #[derive(Clone, Debug, Default, Args)]
@@ -83,13 +84,27 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
     }
     let options = service_options((dir, lock), &loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::failed)?;
-    let served = runtime.block_on(serve(options, output));
+    let ended = runtime.block_on(serve(options, output));
     // What is left are requests that nobody waits for; the log and the state are closed already.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
-    served
+    match ended? {
+        Ended::Stopped => Ok(()),
+        Ended::StartAgain => Err(start_again()),
+    }
 }
 
-async fn serve(options: ServiceOptions, output: &Output) -> Result<(), CliError> {
+/// Replaces this process by a fresh one of the same program with the same arguments: what a crash and a restart would do,
+/// with the same process id. Returns only when the system refuses.
+fn start_again() -> CliError {
+    use std::os::unix::process::CommandExt as _;
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // The very file that runs, also when a newer one lies at its path by now.
+    let error = std::process::Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    CliError::failed(format!("the server could not start itself again: {error}; start it by hand"))
+}
+
+async fn serve(options: ServiceOptions, output: &Output) -> Result<Ended, CliError> {
     let shutdown = CancellationToken::new();
     let asked = shutdown.clone();
     let mut terminate =
@@ -105,9 +120,9 @@ async fn serve(options: ServiceOptions, output: &Output) -> Result<(), CliError>
     let service = Service::open(options).await.map_err(CliError::failed)?;
     reload_on_hangup(&service)?;
     announce(&service, output)?;
-    service.run(shutdown).await.map_err(CliError::failed)?;
+    let ended = service.run(shutdown).await.map_err(CliError::failed)?;
     tracing::info!("stopped");
-    Ok(())
+    Ok(ended)
 }
 
 /// SIGHUP reads the certificate files again, as administrators expect after replacing them.
@@ -168,6 +183,16 @@ fn service_options(data: (DataDir, DataLock), config: &Config) -> Result<Service
         disk_reserve: DiskReserve {
             bytes: storage.disk_reserve_mib.saturating_mul(1024 * 1024),
             percent: storage.disk_reserve_percent,
+        },
+        pair: PairSide {
+            listen: config.pair.listen.clone(),
+            addresses: config.pair.addresses.clone(),
+            hooks: Hooks {
+                on_active: config.pair.on_active.clone(),
+                on_standby: config.pair.on_standby.clone(),
+                timeout: std::time::Duration::from_secs(config.pair.hook_timeout_seconds),
+            },
+            level_max: config.pair.level_max,
         },
     })
 }

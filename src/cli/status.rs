@@ -25,7 +25,7 @@ pub fn run(global: &Global, _args: &StatusArgs, output: &Output) -> Result<(), C
 }
 
 /// One line per figure, nested ones with dots: `disk.free_bytes`.
-fn text(status: &Value) -> String {
+pub(super) fn text(status: &Value) -> String {
     fn visit(prefix: &str, value: &Value, rows: &mut Vec<Vec<String>>) {
         match value {
             Value::Object(members) => {

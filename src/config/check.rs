@@ -102,12 +102,29 @@ pub(super) fn check(config: &Config, origins: &Origins) -> Result<(), ConfigErro
             return Err(origins.error("tls.names", problem, "write names such as chat.example.lan, without https://"));
         }
     }
+    check_pair(config, origins)?;
     parse_filter(&config.logging.level).map_err(|error| origins.error("logging.level", error.to_string(), ""))?;
     check_ranges(config, origins)
 }
 
 const LISTEN_PROBLEM: &str = "\"{}\" is not an address and a port";
 const LISTEN_HINT: &str = "write an IP address and a port such as 0.0.0.0:8443 or [::]:8443";
+
+fn check_pair(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
+    let pair = &config.pair;
+    if pair.listen.parse::<SocketAddr>().is_err() {
+        let hint = "write an IP address and a port such as 0.0.0.0:8444 or [::]:8444";
+        return Err(origins.error("pair.listen", LISTEN_PROBLEM.replace("{}", &pair.listen), hint));
+    }
+    for address in &pair.addresses {
+        let parts = address.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0));
+        if !parts.is_some_and(|(host, _)| is_host_name(host.trim_matches(['[', ']']))) {
+            let problem = format!("{address:?} is not a host and a port");
+            return Err(origins.error("pair.addresses", problem, "write each as 10.0.0.5:8444 or chat-a.lan:8444"));
+        }
+    }
+    Ok(())
+}
 
 fn check_public_url(config: &Config, origins: &Origins) -> Result<(), ConfigError> {
     let Some(url) = &config.server.public_url else { return Ok(()) };

@@ -50,6 +50,8 @@ mod tests {
         assert_eq!(toml::from_str::<Config>(&example_file()).unwrap(), Config::default());
         let mut switched_on: Config = toml::from_str(&uncommented()).unwrap();
         assert_eq!(switched_on.server.public_url.take().as_deref(), Some("https://chat.example.lan"));
+        assert!(switched_on.pair.on_active.take().unwrap().starts_with("/usr/local/lib/holdfast/virtual-ip add"));
+        assert!(switched_on.pair.on_standby.take().unwrap().starts_with("/usr/local/lib/holdfast/virtual-ip remove"));
         assert_eq!(switched_on, Config::default());
     }
 

@@ -16,7 +16,7 @@ pub use error::{ConfigError, ConfigSource};
 pub use example::example_file;
 pub use load::{FlagSettings, Loaded, Sources, load};
 pub use macros::{FieldDoc, Section};
-pub use sections::{AuthConfig, LimitsConfig, LoggingConfig, ServerConfig, StorageConfig, TlsConfig};
+pub use sections::{AuthConfig, LimitsConfig, LoggingConfig, PairConfig, ServerConfig, StorageConfig, TlsConfig};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,6 +36,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// Signing in.
     pub auth: AuthConfig,
+    /// The pair.
+    pub pair: PairConfig,
 }
 
 /// A section as a value: its name, its comment, its fields.
@@ -61,5 +63,6 @@ pub fn sections() -> Vec<SectionDoc> {
         doc::<LoggingConfig>(),
         doc::<LimitsConfig>(),
         doc::<AuthConfig>(),
+        doc::<PairConfig>(),
     ]
 }

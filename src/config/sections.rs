@@ -2,8 +2,8 @@
 
 use super::macros::config_section;
 use crate::limits::{
-    CONNECTIONS_MAX, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, LOG_FILES_MAX_DEFAULT,
-    LOGIN_ACCOUNT_BURST, LOGIN_ADDRESS_BURST, PASSWORD_CHARS_MIN,
+    CONNECTIONS_MAX, DISK_RESERVE_BYTES_DEFAULT, DISK_RESERVE_PERCENT_DEFAULT, HOOK_TIMEOUT_SECONDS_DEFAULT,
+    LOG_FILES_MAX_DEFAULT, LOGIN_ACCOUNT_BURST, LOGIN_ADDRESS_BURST, PASSWORD_CHARS_MIN,
 };
 use crate::ops::logging::LogFormat;
 
@@ -74,5 +74,25 @@ config_section! {
         login_account_burst: u32 = LOGIN_ACCOUNT_BURST,
         /// Failed logins of one address before it must wait. An office behind one address shares it.
         login_address_burst: u32 = LOGIN_ADDRESS_BURST,
+    }
+}
+
+config_section! {
+    /// The pair: this machine's own side of it. What both nodes must agree on is set once with `holdfast pair` or the API.
+    pub struct PairConfig in "pair" {
+        /// Address and port for the other node and the witness. Opened as soon as this node invites or has joined.
+        listen: String = "0.0.0.0:8444".to_owned(),
+        /// Where the others reach that port; the first is the main link, heartbeats go over all of them. Without it: the
+        /// address through which this machine's packets leave, and the port of `pair.listen`.
+        addresses: Vec<String> = Vec::new(),
+        /// A program that runs when this node becomes active, such as the shipped packaging/hooks/virtual-ip.
+        on_active: Option<String> = None, example "/usr/local/lib/holdfast/virtual-ip add 10.0.0.100/24 eth0",
+        /// A program that runs when this node stops being active, and once when it starts.
+        on_standby: Option<String> = None, example "/usr/local/lib/holdfast/virtual-ip remove 10.0.0.100/24 eth0",
+        /// How long such a program may take, in seconds; then it is ended.
+        hook_timeout_seconds: u64 = HOOK_TIMEOUT_SECONDS_DEFAULT,
+        /// Use no feature that nodes of an earlier level would not understand, although both could: keeps the way back to
+        /// the version before open after an upgrade. 0: no limit.
+        level_max: u32 = 0,
     }
 }

@@ -92,19 +92,7 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdatePair) -> Ruled<Reply
     if !addresses || !(command.reference.is_empty() || is_address(&command.reference)) {
         return Err(RefusalCode::PairAddressInvalid.into());
     }
-    let gone = old.members.iter().map(|member| member.number);
-    let gone = gone.filter(|number| members.iter().all(|member| member.number != *number));
-    let mut retired: Vec<u32> = old.retired.iter().copied().chain(gone).collect();
-    retired.sort_unstable();
-    let new = rows::Pair {
-        version: old.version + 1,
-        members,
-        retired,
-        auto_promote: command.auto_promote,
-        reference: command.reference.clone(),
-        timings: Some(timings),
-        level_held: command.level_held,
-    };
+    let new = rows::Pair { timings: Some(timings), ..row_after(&old, command) };
     if level_of(&new) < row.as_deref().map_or(LEVEL_MIN, level_of) {
         return Err(RefusalCode::PairLevelFalls.into());
     }
@@ -113,6 +101,26 @@ pub(crate) fn update(ctx: &mut Context<'_>, command: &UpdatePair) -> Ruled<Reply
     ctx.changes.put(Key::Pair, new)?;
     ctx.audit(Act { action: "pair.update", kind: "pair", target: 0, before, after: json(&after) });
     Ok(Reply::Pair(after))
+}
+
+/// The row after a change that is allowed.
+#[must_use]
+pub fn row_after(old: &rows::Pair, command: &UpdatePair) -> rows::Pair {
+    let mut members = command.members.clone();
+    members.sort_by_key(|member| member.number);
+    let gone = old.members.iter().map(|member| member.number);
+    let gone = gone.filter(|number| members.iter().all(|member| member.number != *number));
+    let mut retired: Vec<u32> = old.retired.iter().copied().chain(gone).collect();
+    retired.sort_unstable();
+    rows::Pair {
+        version: old.version + 1,
+        members,
+        retired,
+        auto_promote: command.auto_promote,
+        reference: command.reference.clone(),
+        timings: command.timings,
+        level_held: command.level_held,
+    }
 }
 
 /// What the members, in the order of their numbers, must be.
@@ -197,13 +205,15 @@ fn is_host(host: &str) -> bool {
     host.strip_suffix('.').unwrap_or(host).split('.').all(label)
 }
 
-/// Whether a text is `https://host[:port]` without a path.
+/// Whether a text is `https://host[:port]`, or `http://` likewise, without a path.
 #[must_use]
 pub fn is_client_url(text: &str) -> bool {
     if text.len() > limits::PAIR_CLIENT_URL_BYTES_MAX {
         return false;
     }
-    text.strip_prefix("https://").is_some_and(|rest| is_address(rest) || is_host(rest))
+    // Plain HTTP for nodes behind a reverse proxy, and on loopback.
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| is_address(rest) || is_host(rest))
 }
 
 /// The audit record of what happened to the pair.
@@ -263,11 +273,17 @@ mod tests {
     }
 
     #[test]
-    fn client_urls_are_https_without_a_path() {
-        for good in ["https://chat.example", "https://192.0.2.1:8443", "https://[::1]:8443", "https://[::1]"] {
+    fn client_urls_have_no_path() {
+        for good in [
+            "https://chat.example",
+            "https://192.0.2.1:8443",
+            "https://[::1]:8443",
+            "https://[::1]",
+            "http://127.0.0.1:80",
+        ] {
             assert!(is_client_url(good), "{good}");
         }
-        for bad in ["", "http://a", "https://", "https://a/", "https://a/b", "https://u@a", "https://a:b", "ftp://a"] {
+        for bad in ["", "http://", "https://", "https://a/", "https://a/b", "https://u@a", "https://a:b", "ftp://a"] {
             assert!(!is_client_url(bad), "{bad}");
         }
     }

@@ -1,4 +1,4 @@
-//! The apply thread: takes durable batches in order, waits for the ack rule, applies each entry to the state, publishes
+//! The apply thread: takes durable batches in order, waits until they are committed, applies each entry to the state, publishes
 //! the events and answers whoever waits. The only caller of the rules, so they need no lock.
 
 use std::sync::Arc;
@@ -8,9 +8,10 @@ use std::task::Waker;
 
 use prost::Message as _;
 
+use super::gate::Waited;
 use super::queue::Proposal;
-use super::writer::Batch;
-use super::{AckRule, Answer, EventSink, ProposeError, Published, ReplyTo, Shared, now_ms};
+use super::writer::{Batch, refuse_all};
+use super::{Answer, EventSink, ProposeError, Published, ReplyTo, Shared, now_ms};
 use crate::core::command::StateHashRecord;
 use crate::core::entry::{Digest, Entry, EntryKind};
 use crate::core::machine::{Applied, Machine};
@@ -61,39 +62,107 @@ impl Applier {
 /// The apply thread's own state.
 pub(super) struct ApplyThread {
     pub(super) applier: Applier,
-    pub(super) ack: Arc<dyn AckRule>,
     pub(super) batches: Receiver<Batch>,
+    /// Entries that were in the log at the start but not known to be committed: the next one and the last.
+    pub(super) backlog: Option<(u64, u64)>,
+    /// A batch that is not committed yet: only without threads.
+    pub(super) kept: Option<Batch>,
 }
 
 impl ApplyThread {
     /// Runs until the log thread is gone; then writes the last checkpoint.
     pub(super) fn run(mut self) {
-        while let Ok(batch) = self.batches.recv() {
-            if let Err(reason) = self.apply_batch(batch) {
-                self.applier.shared.fatal(&reason);
-                return;
+        let result = self.run_backlog().and_then(|()| {
+            while let Ok(mut batch) = self.batches.recv() {
+                let shared = Arc::clone(&self.applier.shared);
+                while let Some(last) = batch.entries.last().map(|entry| entry.index) {
+                    let waited = shared.gate.wait(last, batch.term);
+                    if self.settle(&mut batch, waited)? {
+                        break;
+                    }
+                }
+                shared.gate.leave();
             }
-        }
-        if let Err(error) = self.applier.shared.projection.clone().close() {
-            self.applier.shared.fatal(&error.to_string());
+            Ok(())
+        });
+        let closed = result.and_then(|()| self.applier.shared.projection.clone().close().map_err(|e| e.to_string()));
+        if let Err(reason) = closed {
+            self.applier.shared.fatal(&reason);
         }
     }
 
-    fn apply_batch(&mut self, batch: Batch) -> Result<(), String> {
-        let Some(last) = batch.entries.last().map(|entry| entry.index) else { return Ok(()) };
-        if self.ack.committed(last).is_err() {
-            let mut wakes = Vec::new();
-            for reply in batch.replies {
-                reply.deliver(Err(ProposeError::NotActive), &mut wakes);
-            }
-            wakes.into_iter().for_each(Waker::wake);
-            return Ok(());
+    /// Applies what can be applied now. Returns whether that was anything.
+    pub(super) fn turn(&mut self) -> Result<bool, String> {
+        let shared = Arc::clone(&self.applier.shared);
+        let mut moved = false;
+        while let Some((next, end)) = self.backlog {
+            let Some(Waited::Committed(committed)) = shared.gate.poll(next, u64::MAX) else { return Ok(moved) };
+            self.apply_from_log(next, committed.min(end))?;
+            moved = true;
         }
-        let mut replies = batch.replies.into_iter();
-        for chunk in batch.entries.chunks(limits::APPLY_CHUNK_ENTRIES) {
-            self.apply_chunk(chunk, &mut replies)?;
+        while let Some(mut batch) = self.kept.take().or_else(|| self.batches.try_recv().ok()) {
+            let Some(last) = batch.entries.last().map(|entry| entry.index) else { continue };
+            let Some(waited) = shared.gate.poll(last, batch.term) else {
+                self.kept = Some(batch);
+                break;
+            };
+            moved = true;
+            if self.settle(&mut batch, waited)? {
+                shared.gate.leave();
+            } else {
+                self.kept = Some(batch);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Applies the entries that were in the log at the start as they turn out to be committed.
+    fn run_backlog(&mut self) -> Result<(), String> {
+        while let Some((next, end)) = self.backlog {
+            match self.applier.shared.gate.wait(next, u64::MAX) {
+                Waited::Committed(committed) => self.apply_from_log(next, committed.min(end))?,
+                Waited::Stopping | Waited::SteppedDown => self.backlog = None,
+            }
         }
         Ok(())
+    }
+
+    fn apply_from_log(&mut self, next: u64, last: u64) -> Result<(), String> {
+        let entries = self.applier.shared.reader.read_from(next).map_err(|e| e.to_string())?;
+        let mut chunk = Vec::with_capacity(limits::APPLY_CHUNK_ENTRIES);
+        for entry in entries.take((last + 1 - next) as usize) {
+            chunk.push(entry.map_err(|e| e.to_string())?);
+            if chunk.len() == limits::APPLY_CHUNK_ENTRIES {
+                self.apply_chunk(&std::mem::take(&mut chunk), &mut std::iter::empty())?;
+            }
+        }
+        self.apply_chunk(&chunk, &mut std::iter::empty())?;
+        self.backlog = self.backlog.map(|(_, end)| (last + 1, end)).filter(|(next, end)| next <= end);
+        Ok(())
+    }
+
+    /// Does what the end of a wait asks for. Returns true when the batch is done with.
+    fn settle(&mut self, batch: &mut Batch, waited: Waited) -> Result<bool, String> {
+        let replies = std::mem::take(&mut batch.replies);
+        match waited {
+            Waited::Committed(_) => {
+                let mut replies = replies.into_iter();
+                for chunk in batch.entries.chunks(limits::APPLY_CHUNK_ENTRIES) {
+                    self.apply_chunk(chunk, &mut replies)?;
+                }
+                Ok(true)
+            }
+            Waited::SteppedDown => {
+                // The next active may have these entries: then they are applied when it says so.
+                refuse_all(replies, || ProposeError::NotActive);
+                batch.term = u64::MAX;
+                Ok(false)
+            }
+            Waited::Stopping => {
+                refuse_all(replies, || ProposeError::Stopping);
+                Ok(true)
+            }
+        }
     }
 
     /// Applies some entries, then delivers their events and answers together, then wakes each session once.
@@ -101,13 +170,21 @@ impl ApplyThread {
         let mut events = Vec::with_capacity(entries.len());
         let mut answers = Vec::with_capacity(entries.len());
         let mut pos = 0;
-        for (entry, reply) in entries.iter().zip(replies) {
+        for entry in entries {
             let applied = self.applier.apply(entry, &mut events)?;
             pos = entry.index;
-            answers.push((reply, Answer { outcome: applied.outcome, pos }));
+            if let Some(reply) = replies.next() {
+                answers.push((reply, Answer { outcome: applied.outcome, pos }));
+            }
             if entry.index.is_multiple_of(limits::STATE_HASH_EVERY) {
                 self.record_state_hash(entry.index);
             }
+            if entry.kind == EntryKind::EpochStarted {
+                self.applier.shared.epoch_applied(entry.epoch);
+            }
+        }
+        if entries.is_empty() {
+            return Ok(());
         }
         let mut wakes = Vec::new();
         self.applier.sink.publish(&events, pos, &mut wakes);
@@ -123,7 +200,7 @@ impl ApplyThread {
         let Some(hash) = self.applier.shared.projection.state_hash_at(index) else { return };
         let record = StateHashRecord { index, hash: hash.to_bytes().to_vec().into() };
         let proposal = Proposal::internal(EntryKind::StateHash, record.encode_to_vec().into(), ReplyTo::Nobody);
-        // Refused only while the node stops; the next multiple is recorded then.
+        // Refused while the node stops, and on a standby: the active records its own.
         drop(self.applier.shared.queue.push(proposal, now_ms()));
     }
 }

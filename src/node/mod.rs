@@ -1,10 +1,13 @@
 //! One running node: the write pipeline, its role, the event bus. Only this folder appends to the log.
 //!
-//! proposal queue → log thread (one write, one fdatasync for all that waits) → ack rule → apply thread (rules, state,
-//! events, answers). Nothing flows back: the threads are joined by bounded channels in one direction.
+//! queue → log thread (one write, one fdatasync for all that waits) → gate (committed) → apply thread (rules, state,
+//! events, answers). Nothing flows back: the threads are joined by bounded channels in one direction. On the active the
+//! queue holds proposals, on a standby what the active sent. Who is active and what is committed is decided elsewhere
+//! (`core::failover`); a node that is alone commits what is durable.
 
-mod ack;
 mod apply;
+mod fence;
+mod gate;
 mod queue;
 mod start;
 mod writer;
@@ -17,17 +20,19 @@ use std::thread::JoinHandle;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::oneshot;
 
-pub use ack::{AckLost, AckRule, SoloAck};
-pub use queue::QueueState;
-pub use start::{NodeOptions, StartError, StartReport};
+pub use queue::{QueueState, Received};
+pub use start::{Execution, NodeOptions, StartError, StartReport};
 
 use crate::core::chat::Reply;
 use crate::core::command::Envelope;
+use crate::core::entry::{Entry, EntryKind};
 use crate::core::event::Event;
 use crate::core::machine;
 use crate::core::refusal::{Refusal, RuleError};
-use crate::oplog::LogReader;
+use crate::oplog::{LogError, LogPosition, LogReader};
 use crate::projection::Projection;
+use fence::{Fence, Mode};
+use gate::Gate;
 
 /// What a node is to its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -56,7 +61,8 @@ pub enum ProposeError {
     Refused(Refusal),
     /// The proposal queue is full; nothing was logged.
     Busy,
-    /// This node does not take writes; nothing was logged.
+    /// This node does not take writes. When it stepped down meanwhile, the command may have been logged: a resend with
+    /// the same client id, to the active, is safe.
     NotActive,
     /// The disk is nearly full; nothing was logged.
     DiskFull,
@@ -121,16 +127,44 @@ pub trait EventSink: Send + Sync {
     fn publish(&self, events: &[Published], pos: u64, wakes: &mut Vec<Waker>);
 }
 
+/// Who is told what becomes of the log. Called by the log thread, in the log's order; must neither block nor call back.
+pub trait NodeEvents: Send + Sync {
+    /// Records of the active are durable here. Called before `appended` tells how far the log is.
+    fn received(&self, entries: &[Entry]);
+    /// The log is durable up to here.
+    fn appended(&self, after: &LogPosition);
+    /// The record that begins the epoch of this node is durable.
+    fn started(&self, epoch: u64, index: u64);
+    /// What came from the active of this epoch does not continue the log; nothing was written.
+    fn refused(&self, epoch: u64, error: &LogError);
+}
+
+/// Nobody wants to know: a node that is alone.
+impl NodeEvents for () {
+    fn received(&self, _entries: &[Entry]) {}
+    fn appended(&self, _after: &LogPosition) {}
+    fn started(&self, _epoch: u64, _index: u64) {}
+    fn refused(&self, _epoch: u64, _error: &LogError) {}
+}
+
 /// What the threads share with the handles.
 struct Shared {
     queue: queue::Queue,
+    fence: Fence,
+    gate: Gate,
     projection: Projection,
     reader: LogReader,
     role: RwLock<Role>,
-    /// The epoch this node is active in.
+    role_changed: tokio::sync::watch::Sender<Role>,
+    /// The epoch this node was last active in; 0 when it never was.
     epoch: AtomicU64,
     applied: AtomicU64,
     accepting: AtomicBool,
+    isolated: AtomicBool,
+    /// There is no other data node: what is durable here is committed.
+    alone: AtomicBool,
+    /// The node was told to be active, and not since to step down.
+    taking: AtomicBool,
     on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -138,7 +172,22 @@ impl Shared {
     /// Stops the process, loudly. Returns only in tests.
     fn fatal(&self, reason: &str) {
         self.queue.close();
+        self.gate.stop_at(std::time::Instant::now());
         (self.on_fatal)(reason);
+    }
+
+    fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// The apply thread has reached the record that begins an epoch. If it is ours, the state has everything that was
+    /// acknowledged before: from now on clients are answered.
+    fn epoch_applied(&self, epoch: u64) {
+        let mut role = self.role.write();
+        if epoch == self.epoch.load(Ordering::Acquire) && self.taking.load(Ordering::Acquire) {
+            *role = Role::Active;
+            self.role_changed.send_replace(Role::Active);
+        }
     }
 }
 
@@ -147,6 +196,8 @@ impl Shared {
 pub struct Node {
     shared: Arc<Shared>,
     threads: Arc<Mutex<Vec<JoinHandle<()>>>>,
+    /// The two threads' work, when it is done by whoever calls: for simulations.
+    inline: Option<Arc<start::Inline>>,
 }
 
 impl Node {
@@ -168,6 +219,9 @@ impl Node {
         if *self.shared.role.read() != Role::Active {
             return Err(ProposeError::NotActive);
         }
+        if self.shared.isolated.load(Ordering::Relaxed) {
+            return Err(ProposeError::NotActive);
+        }
         if !self.shared.accepting.load(Ordering::Relaxed) {
             return Err(ProposeError::DiskFull);
         }
@@ -180,7 +234,110 @@ impl Node {
                 return Err(ProposeError::State(error));
             }
         }
-        self.shared.queue.push(queue::Proposal::command(envelope, reply), now_ms)
+        let pushed = self.shared.queue.push(queue::Proposal::command(envelope, reply), now_ms);
+        self.kick();
+        pushed
+    }
+
+    /// Makes this node the active one of `epoch`: logs the record that begins it, then takes writes. Clients are answered
+    /// as soon as that record is committed and applied.
+    ///
+    /// # Errors
+    /// [`ProposeError::Stopping`].
+    pub fn activate(&self, epoch: u64) -> Result<(), ProposeError> {
+        let shared = &self.shared;
+        shared.epoch.store(epoch, Ordering::Release);
+        shared.taking.store(true, Ordering::Release);
+        shared.isolated.store(false, Ordering::Relaxed);
+        shared.fence.set(Mode::Active(epoch));
+        let first = queue::Proposal::internal(EntryKind::EpochStarted, bytes::Bytes::new(), ReplyTo::Nobody);
+        let opened = shared.queue.open(shared.reader.last_position().hlc, first, now_ms());
+        self.kick();
+        opened
+    }
+
+    /// Takes no writes any more. When this returns nothing of this node's own is appended any more; whoever waits for an
+    /// answer is told `not_active`. Blocks while an append is on its way.
+    pub fn step_down(&self) {
+        let shared = &self.shared;
+        shared.fence.set(Mode::Idle);
+        {
+            let mut role = shared.role.write();
+            shared.taking.store(false, Ordering::Release);
+            *role = Role::Standby;
+            shared.role_changed.send_replace(Role::Standby);
+        }
+        let waiting = shared.queue.shut();
+        shared.gate.step_down();
+        writer::refuse_all(waiting.into_iter().map(|proposal| proposal.reply), || ProposeError::NotActive);
+        self.kick();
+    }
+
+    /// Takes records of the active of `epoch` from now on, and of no other.
+    pub fn follow(&self, epoch: u64) {
+        self.shared.fence.set(Mode::Following(epoch));
+    }
+
+    /// Takes records of nobody any more, unless this node is the active.
+    pub fn unfollow(&self) {
+        self.shared.fence.unfollow();
+    }
+
+    /// Hands over what the active sent. It is appended when it continues the log; [`NodeEvents`] tells. False when the
+    /// node stops.
+    #[must_use]
+    pub fn receive(&self, received: Received) -> bool {
+        let taken = self.shared.queue.push_received(received);
+        self.kick();
+        taken
+    }
+
+    /// Everything up to `index` is committed: it is applied and acknowledged.
+    pub fn commit(&self, index: u64) {
+        self.shared.gate.commit(index);
+        self.kick();
+    }
+
+    /// Up to where records are known to be committed.
+    #[must_use]
+    pub fn committed_index(&self) -> u64 {
+        self.shared.gate.committed()
+    }
+
+    /// Lets writes wait (`true`) or go on. When this returns none is on its way to the log. Blocks for an append.
+    pub fn hold_writes(&self, held: bool) {
+        self.shared.fence.hold(held);
+        self.kick();
+    }
+
+    /// Refuses writes with `not_active` while the active can reach nobody (`true`), or takes them again.
+    pub fn set_isolated(&self, isolated: bool) {
+        self.shared.isolated.store(isolated, Ordering::Relaxed);
+    }
+
+    /// Whether there is no other data node, so that what is durable here is committed.
+    pub fn set_alone(&self, alone: bool) {
+        let mut fenced = self.shared.fence.lock();
+        fenced.alone = alone;
+        self.shared.alone.store(alone, Ordering::Relaxed);
+        if alone {
+            self.shared.gate.commit(self.shared.reader.last_durable_index());
+        }
+        drop(fenced);
+        self.kick();
+    }
+
+    /// Tells when the role changes.
+    #[must_use]
+    pub fn watch_role(&self) -> tokio::sync::watch::Receiver<Role> {
+        self.shared.role_changed.subscribe()
+    }
+
+    /// Does the threads' work on the caller's, where there are none.
+    fn kick(&self) {
+        if let Some(inline) = &self.inline {
+            inline.pump(&self.shared);
+        }
     }
 
     /// The applied state.
@@ -230,9 +387,16 @@ impl Node {
         self.shared.accepting.store(accepting, Ordering::Relaxed);
     }
 
-    /// Stops the node: what was proposed is logged and answered, the state is checkpointed. Blocks.
-    pub fn stop(&self) {
-        self.shared.queue.close();
+    /// Stops the node: what was proposed is logged, and answered if it is committed within `patience`; the state is
+    /// checkpointed. Blocks.
+    pub fn stop(&self, patience: std::time::Duration) {
+        let shared = &self.shared;
+        shared.queue.close();
+        shared.fence.hold(false);
+        let active = *shared.role.read() == Role::Active;
+        let now = std::time::Instant::now();
+        shared.gate.stop_at(if active { now + patience } else { now });
+        self.kick();
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
                 tracing::error!("a node thread panicked");

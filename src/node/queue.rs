@@ -1,5 +1,6 @@
-//! The proposal queue: bounded, in arrival order, stamped with the clock under its lock so that queue order and clock
-//! order are the same. A full queue refuses; nothing is dropped silently.
+//! The queue before the log thread. On the active: proposals, bounded, in arrival order, stamped with the clock under the
+//! queue's lock so that queue order and clock order are the same. On a standby: what came from the active. A full queue
+//! refuses; nothing is dropped silently.
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
@@ -30,6 +31,16 @@ impl Proposal {
     }
 }
 
+/// Records that came from the active.
+pub struct Received {
+    /// The epoch in which it sent them.
+    pub epoch: u64,
+    /// Frames of the log, as they were sent.
+    pub frames: Bytes,
+    /// Dropped when they are durable or refused: bounds what is on its way.
+    pub permit: Option<tokio::sync::OwnedSemaphorePermit>,
+}
+
 /// How full the queue is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct QueueState {
@@ -39,11 +50,27 @@ pub struct QueueState {
     pub bytes: usize,
 }
 
+/// What the log thread has to do.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) proposals: Vec<Proposal>,
+    pub(super) received: Vec<Received>,
+}
+
+impl Work {
+    pub(super) const fn is_empty(&self) -> bool {
+        self.proposals.is_empty() && self.received.is_empty()
+    }
+}
+
 #[derive(Default)]
 struct Waiting {
-    proposals: Vec<Proposal>,
+    work: Work,
     bytes: usize,
     clock: Hlc,
+    /// The node is active: proposals are taken.
+    open: bool,
+    /// The node stops: nothing is taken any more.
     closed: bool,
 }
 
@@ -55,17 +82,29 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// A queue whose clock goes on from `last`.
-    pub(super) fn new(last: Hlc) -> Self {
-        let queue = Self::default();
-        queue.waiting.lock().clock = last;
-        queue
+    /// Takes proposals from now on, on a clock beyond `last`; `first` is in front of all others.
+    pub(super) fn open(&self, last: Hlc, first: Proposal, now_ms: u64) -> Result<(), ProposeError> {
+        let mut waiting = self.waiting.lock();
+        waiting.clock = waiting.clock.max(last);
+        waiting.open = true;
+        Self::insert(&mut waiting, first, now_ms)?;
+        drop(waiting);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// Takes no proposals until the next `open`. Returns those that waited.
+    pub(super) fn shut(&self) -> Vec<Proposal> {
+        let mut waiting = self.waiting.lock();
+        waiting.open = false;
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.work.proposals)
     }
 
     /// Adds a proposal, stamped with the clock.
     pub(super) fn push(&self, proposal: Proposal, now_ms: u64) -> Result<(), ProposeError> {
         let mut waiting = self.waiting.lock();
-        let full = waiting.proposals.len() >= limits::PROPOSALS_MAX
+        let full = waiting.work.proposals.len() >= limits::PROPOSALS_MAX
             || waiting.bytes + proposal.payload.len() > limits::PROPOSAL_BYTES_MAX;
         if full && proposal.kind == EntryKind::Command {
             metrics::counter!(crate::ops::metrics::PROPOSALS_BUSY_TOTAL).increment(1);
@@ -81,25 +120,47 @@ impl Queue {
         if waiting.closed {
             return Err(ProposeError::Stopping);
         }
+        if !waiting.open {
+            return Err(ProposeError::NotActive);
+        }
         waiting.clock = waiting.clock.next(now_ms);
         proposal.hlc = waiting.clock;
         waiting.bytes += proposal.payload.len();
-        waiting.proposals.push(proposal);
+        waiting.work.proposals.push(proposal);
         Ok(())
     }
 
-    /// Waits for proposals and takes all of them into `taken`. Returns false once the queue is closed and empty.
-    pub(super) fn take(&self, taken: &mut Vec<Proposal>) -> bool {
+    /// Adds what came from the active; false when the node stops.
+    pub(super) fn push_received(&self, received: Received) -> bool {
         let mut waiting = self.waiting.lock();
-        while waiting.proposals.is_empty() && !waiting.closed {
-            self.arrived.wait(&mut waiting);
+        if waiting.closed {
+            return false;
         }
-        std::mem::swap(&mut waiting.proposals, taken);
-        waiting.bytes = 0;
-        !taken.is_empty()
+        waiting.work.received.push(received);
+        drop(waiting);
+        self.arrived.notify_one();
+        true
     }
 
-    /// Takes no more proposals; those that wait are still handed out.
+    /// Waits for work and takes all of it. `None` once the queue is closed and empty.
+    pub(super) fn take(&self) -> Option<Work> {
+        let mut waiting = self.waiting.lock();
+        while waiting.work.is_empty() && !waiting.closed {
+            self.arrived.wait(&mut waiting);
+        }
+        waiting.bytes = 0;
+        let work = std::mem::take(&mut waiting.work);
+        (!work.is_empty()).then_some(work)
+    }
+
+    /// Takes all that waits, without waiting.
+    pub(super) fn take_now(&self) -> Work {
+        let mut waiting = self.waiting.lock();
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.work)
+    }
+
+    /// Takes no more; what waits is still handed out.
     pub(super) fn close(&self) {
         self.waiting.lock().closed = true;
         self.arrived.notify_all();
@@ -107,7 +168,7 @@ impl Queue {
 
     pub(super) fn state(&self) -> QueueState {
         let waiting = self.waiting.lock();
-        QueueState { proposals: waiting.proposals.len(), bytes: waiting.bytes }
+        QueueState { proposals: waiting.work.proposals.len(), bytes: waiting.bytes }
     }
 }
 
@@ -119,15 +180,21 @@ mod tests {
         Proposal::internal(EntryKind::Command, vec![0; bytes].into(), ReplyTo::Nobody)
     }
 
+    fn open() -> Queue {
+        let queue = Queue::default();
+        queue.open(Hlc(0), proposal(0), 5).unwrap();
+        queue.take().unwrap();
+        queue
+    }
+
     #[test]
     fn a_full_queue_refuses_and_loses_nothing() {
-        let queue = Queue::default();
+        let queue = open();
         for _ in 0..limits::PROPOSALS_MAX {
             queue.push(proposal(1), 5).unwrap();
         }
         assert!(matches!(queue.push(proposal(1), 5), Err(ProposeError::Busy)));
-        let mut taken = Vec::new();
-        assert!(queue.take(&mut taken));
+        let taken = queue.take().unwrap().proposals;
         assert_eq!(taken.len(), limits::PROPOSALS_MAX);
         assert!(taken.windows(2).all(|pair| pair[0].hlc < pair[1].hlc), "queue order is clock order");
         queue.push(proposal(limits::PROPOSAL_BYTES_MAX), 5).unwrap();
@@ -136,13 +203,23 @@ mod tests {
 
     #[test]
     fn a_closed_queue_hands_out_what_waits_and_takes_no_more() {
-        let queue = Queue::default();
+        let queue = open();
         queue.push(proposal(1), 5).unwrap();
         queue.close();
         assert!(matches!(queue.push(proposal(1), 5), Err(ProposeError::Stopping)));
-        let mut taken = Vec::new();
-        assert!(queue.take(&mut taken));
-        taken.clear();
-        assert!(!queue.take(&mut taken));
+        assert_eq!(queue.take().unwrap().proposals.len(), 1);
+        assert!(queue.take().is_none());
+    }
+
+    #[test]
+    fn only_an_active_node_takes_proposals_and_its_clock_goes_on_from_the_log() {
+        let queue = Queue::default();
+        assert!(matches!(queue.push(proposal(1), 5), Err(ProposeError::NotActive)));
+        queue.open(Hlc(9 << 16), proposal(0), 5).unwrap();
+        queue.push(proposal(1), 5).unwrap();
+        let waiting = queue.shut();
+        assert!(waiting.iter().all(|proposal| proposal.hlc > Hlc(9 << 16)));
+        assert_eq!(waiting.len(), 2);
+        assert!(matches!(queue.push(proposal(1), 5), Err(ProposeError::NotActive)));
     }
 }

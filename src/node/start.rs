@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
 use super::apply::{Applier, ApplyThread};
-use super::queue::{Proposal, Queue};
+use super::fence::Fence;
+use super::gate::Gate;
+use super::queue::Queue;
 use super::writer::LogThread;
-use super::{AckRule, EventSink, Node, ReplyTo, Role, Shared, now_ms};
-use crate::core::entry::{Entry, EntryKind, Origin};
+use super::{EventSink, Node, NodeEvents, Role, Shared};
+use crate::core::entry::{Entry, Origin};
 use crate::core::machine::Machine;
 use crate::limits;
 use crate::oplog::{EntryIter, LogError, LogOptions, LogWriter, RecoveryReport};
@@ -27,12 +29,29 @@ pub struct NodeOptions {
     pub cluster: [u8; 16],
     /// Who this node is in the log.
     pub origin: Origin,
-    /// When a durable batch may be acknowledged.
-    pub ack: Arc<dyn AckRule>,
+    /// There is no other data node: everything in the log is committed.
+    pub alone: bool,
+    /// Who is told what becomes of the log.
+    pub events: Arc<dyn NodeEvents>,
     /// Where events go.
     pub sink: Arc<dyn EventSink>,
+    /// Who does the work.
+    pub execution: Execution,
     /// Stops the process; called once, with the reason.
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+}
+
+/// Who does the work of the log thread and the apply thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// Threads of their own.
+    Threads,
+    /// Whoever calls the node, before the call returns; the state is kept in memory and log segments are of this size.
+    /// For simulations, in which everything has to happen in one order.
+    Inline {
+        /// Bytes of a log segment.
+        segment_bytes: u64,
+    },
 }
 
 /// What starting found and did.
@@ -98,13 +117,17 @@ impl From<LogError> for StartError {
 const REPLAY_REPORT_EVERY: Duration = Duration::from_secs(5);
 
 impl Node {
-    /// Starts a node as the active one. Blocks until the state is up to date with the log.
+    /// Starts a node as a standby that follows nobody: see [`Node::activate`], [`Node::follow`]. Blocks until the state is
+    /// up to date with what is known to be committed: the whole log of a node alone; of others the state they had.
     ///
     /// # Errors
     /// [`StartError`], with what to do about it.
     pub fn start(options: NodeOptions) -> Result<(Self, StartReport), StartError> {
         let started = Instant::now();
-        let log_options = LogOptions::new(options.data.join("log"), options.cluster);
+        let mut log_options = LogOptions::new(options.data.join("log"), options.cluster);
+        if let Execution::Inline { segment_bytes } = options.execution {
+            log_options.segment_bytes = segment_bytes;
+        }
         let (log, recovery) = LogWriter::open(log_options)?;
         if let Some(cut) = &recovery.cut_tail {
             tracing::warn!(
@@ -114,45 +137,83 @@ impl Node {
         }
         let (opened, lost) = open_state(&options, &log)?;
         options.sink.start_from(opened.applied.index);
+        let (applied, last) = (opened.applied.index, log.last_index());
         let shared = Arc::new(Shared {
-            queue: Queue::new(log.last_hlc()),
+            queue: Queue::default(),
+            fence: Fence::default(),
+            gate: Gate::default(),
             projection: opened.projection,
             reader: log.reader(),
-            role: RwLock::new(Role::Active),
+            role: RwLock::new(Role::Standby),
+            role_changed: tokio::sync::watch::Sender::new(Role::Standby),
             epoch: AtomicU64::new(0),
-            applied: AtomicU64::new(opened.applied.index),
+            applied: AtomicU64::new(applied),
             accepting: AtomicBool::new(true),
+            isolated: AtomicBool::new(false),
+            alone: AtomicBool::new(options.alone),
+            taking: AtomicBool::new(false),
             on_fatal: options.on_fatal.clone(),
         });
+        shared.fence.lock().alone = options.alone;
         let mut applier = Applier { shared: shared.clone(), machine: Machine::default(), sink: options.sink.clone() };
-        let replayed = replay(&mut applier, (opened.applied.index, log.last_index()))?;
-        let node = Self { shared, threads: Arc::default() };
-        node.run_threads(log, applier, &options)?;
+        let replayed = if options.alone { replay(&mut applier, (applied, last))? } else { 0 };
+        let known = if options.alone { last } else { applied };
+        shared.gate.commit(known);
+        let backlog = (known < last).then_some((known + 1, last));
+        let node = Self::with_work(shared, log, (applier, backlog), &options)?;
         let report = StartReport { log: recovery, state: opened.outcome, lost, replayed, took: started.elapsed() };
         Ok((node, report))
     }
 
-    /// Starts the log thread and the apply thread, in a new epoch.
-    fn run_threads(&self, log: LogWriter, applier: Applier, options: &NodeOptions) -> Result<(), StartError> {
-        let epoch = (((log.last_epoch() >> 16) + 1) << 16) | u64::from(options.origin.node);
-        self.shared.epoch.store(epoch, std::sync::atomic::Ordering::Relaxed);
-        let (batches, received) = sync_channel(limits::BATCHES_WAITING_MAX);
+    /// Gives the work of the two threads to threads, or to the node itself.
+    fn with_work(
+        shared: Arc<Shared>,
+        log: LogWriter,
+        (applier, backlog): (Applier, Option<(u64, u64)>),
+        options: &NodeOptions,
+    ) -> Result<Self, StartError> {
+        let (batches, received) = sync_channel(limits::BATCHES_WAITING_FOLLOWING_MAX);
         let log_thread = LogThread {
-            shared: self.shared.clone(),
+            shared: shared.clone(),
             log,
             origin: options.origin,
-            epoch,
-            ack: options.ack.clone(),
+            events: options.events.clone(),
             batches,
+            kept: Vec::new(),
         };
-        let apply_thread = ApplyThread { applier, ack: options.ack.clone(), batches: received };
-        let threads: [JoinHandle<()>; 2] = [
-            spawn("log", &self.shared, move || log_thread.run())?,
-            spawn("apply", &self.shared, move || apply_thread.run())?,
-        ];
-        *self.threads.lock() = threads.into();
-        let first = Proposal::internal(EntryKind::EpochStarted, bytes::Bytes::new(), ReplyTo::Nobody);
-        self.shared.queue.push(first, now_ms()).map_err(|_| StartError::Replay("the node was stopped".to_owned()))
+        let apply_thread = ApplyThread { applier, batches: received, backlog, kept: None };
+        if matches!(options.execution, Execution::Inline { .. }) {
+            let inline = Inline { work: Mutex::new((log_thread, apply_thread)), again: AtomicBool::new(false) };
+            return Ok(Self { shared, threads: Arc::default(), inline: Some(Arc::new(inline)) });
+        }
+        let threads: [JoinHandle<()>; 2] =
+            [spawn("log", &shared, move || log_thread.run())?, spawn("apply", &shared, move || apply_thread.run())?];
+        Ok(Self { shared, threads: Arc::new(Mutex::new(threads.into())), inline: None })
+    }
+}
+
+/// The work of the two threads, done by whoever calls the node.
+pub(super) struct Inline {
+    work: Mutex<(LogThread, ApplyThread)>,
+    /// Something was added while the work was on its way.
+    again: AtomicBool,
+}
+
+impl Inline {
+    /// Does everything that can be done now. A call from within returns at once: the outer one goes on.
+    pub(super) fn pump(&self, shared: &Shared) {
+        self.again.store(true, Ordering::Relaxed);
+        let Some(mut work) = self.work.try_lock() else { return };
+        while self.again.swap(false, Ordering::Relaxed) {
+            let logged = work.0.turn();
+            match work.1.turn() {
+                Ok(applied) => self.again.fetch_or(logged || applied, Ordering::Relaxed),
+                Err(reason) => {
+                    shared.fatal(&reason);
+                    return;
+                }
+            };
+        }
     }
 }
 
@@ -175,7 +236,12 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<(Opened, Option<
     let state = Options::new(&options.data, options.cluster, fatal);
     let (last, first) = (log.last_index(), log.reader().first_index());
     let mut lost = None;
-    let opened = match Projection::open(&state) {
+    let open = if matches!(options.execution, Execution::Inline { .. }) {
+        Projection::open_in_memory
+    } else {
+        Projection::open
+    };
+    let opened = match open(&state) {
         Ok(opened) if opened.applied.index > last => {
             lost = Some((last, opened.applied.index));
             tracing::error!(

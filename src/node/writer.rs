@@ -1,20 +1,25 @@
 //! The log thread: takes all that waits, appends it as one write with one fdatasync, hands it on. It adds no delay of
-//! its own: while one batch is on its way to the disk, the next one gathers.
+//! its own: while one batch is on its way to the disk, the next one gathers. On a standby it appends what the active
+//! sent, byte for byte.
 
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 
-use super::queue::Proposal;
-use super::{AckRule, ProposeError, ReplyTo, Shared};
-use crate::core::entry::{Entry, Origin};
+use super::fence::{Fenced, Mode};
+use super::queue::{Proposal, Received, Work};
+use super::{NodeEvents, ProposeError, ReplyTo, Shared};
+use crate::core::entry::{Entry, EntryKind, Origin};
 use crate::limits;
-use crate::oplog::{LogError, LogWriter};
+use crate::oplog::{Appended, LogError, LogWriter};
 use crate::ops::metrics;
 
 /// Entries that are durable, with who waits for each.
 pub(super) struct Batch {
     pub(super) entries: Vec<Entry>,
+    /// One for each entry; none for what came from the active.
     pub(super) replies: Vec<ReplyTo>,
+    /// How often the node had stepped down when it was appended.
+    pub(super) term: u64,
 }
 
 /// The log thread's own state.
@@ -22,35 +27,81 @@ pub(super) struct LogThread {
     pub(super) shared: Arc<Shared>,
     pub(super) log: LogWriter,
     pub(super) origin: Origin,
-    pub(super) epoch: u64,
-    pub(super) ack: Arc<dyn AckRule>,
+    pub(super) events: Arc<dyn NodeEvents>,
     pub(super) batches: SyncSender<Batch>,
+    /// Proposals taken while writes were held: only without threads.
+    pub(super) kept: Vec<Proposal>,
 }
 
 impl LogThread {
     /// Runs until the queue is closed and empty.
     pub(super) fn run(mut self) {
-        let mut taken = Vec::new();
-        while self.shared.queue.take(&mut taken) {
-            while !taken.is_empty() {
-                let rest = taken.split_off(batch_len(&taken));
-                let proposals = std::mem::replace(&mut taken, rest);
-                if !self.append(proposals) {
-                    return;
-                }
+        while let Some(work) = self.shared.queue.take() {
+            if !self.work(work) {
+                return;
             }
         }
     }
 
-    /// Appends one batch. Returns false when the thread must end.
+    /// Does what waits, without waiting for more. Returns whether there was anything.
+    pub(super) fn turn(&mut self) -> bool {
+        let mut work = self.shared.queue.take_now();
+        if !self.kept.is_empty() {
+            work.proposals.splice(..0, std::mem::take(&mut self.kept));
+        }
+        if self.shared.fence.lock().held {
+            self.kept = std::mem::take(&mut work.proposals);
+        }
+        !work.is_empty() && self.work(work)
+    }
+
+    /// Returns false when the thread must end.
+    fn work(&mut self, work: Work) -> bool {
+        let mut received = work.received;
+        while !received.is_empty() {
+            let rest = received.split_off(received_len(&received));
+            let together = std::mem::replace(&mut received, rest);
+            if !self.append_received(together) {
+                return false;
+            }
+        }
+        let mut proposals = work.proposals;
+        while !proposals.is_empty() {
+            let rest = proposals.split_off(batch_len(&proposals));
+            let together = std::mem::replace(&mut proposals, rest);
+            if !self.append(together) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// How many batches may wait to be applied: few when nothing but applying takes time, so that proposals gather
+    /// meanwhile; more when the other node's disk and the network are in between.
+    fn in_flight_max(&self) -> usize {
+        if self.shared.is_alone() { limits::BATCHES_WAITING_ALONE_MAX } else { limits::BATCHES_WAITING_PAIRED_MAX }
+    }
+
+    /// Appends one batch of proposals.
     fn append(&mut self, proposals: Vec<Proposal>) -> bool {
-        let first = self.log.last_index() + 1;
-        let mut batch =
-            Batch { entries: Vec::with_capacity(proposals.len()), replies: Vec::with_capacity(proposals.len()) };
-        for (index, proposal) in (first..).zip(proposals) {
+        let shared = Arc::clone(&self.shared);
+        shared.gate.enter(self.in_flight_max());
+        let fenced = shared.fence.lock_unheld();
+        let Mode::Active(epoch) = fenced.mode else {
+            drop(fenced);
+            shared.gate.leave();
+            refuse_all(proposals.into_iter().map(|proposal| proposal.reply), || ProposeError::NotActive);
+            return true;
+        };
+        let mut batch = Batch {
+            entries: Vec::with_capacity(proposals.len()),
+            replies: Vec::with_capacity(proposals.len()),
+            term: shared.gate.term(),
+        };
+        for (index, proposal) in (self.log.last_index() + 1..).zip(proposals) {
             batch.entries.push(Entry {
                 index,
-                epoch: self.epoch,
+                epoch,
                 hlc: proposal.hlc,
                 origin: self.origin,
                 kind: proposal.kind,
@@ -61,32 +112,86 @@ impl LogThread {
         }
         match self.log.append(&batch.entries) {
             Ok(appended) => {
-                metrics::record_commit(batch.entries.len(), appended.fsync);
-                self.ack.durable(&appended);
+                let begun = batch.entries.iter().find(|entry| entry.kind == EntryKind::EpochStarted);
+                if let Some(entry) = begun {
+                    self.events.started(entry.epoch, entry.index);
+                }
+                self.appended(&fenced, &appended, batch.entries.len());
+                drop(fenced);
                 // The apply thread is gone only when it has already stopped the process.
                 self.batches.send(batch).is_ok()
             }
             Err(LogError::DiskFull { .. }) => {
-                self.refuse_full(batch);
+                drop(fenced);
+                shared.gate.leave();
+                tracing::error!(
+                    proposals = batch.replies.len(),
+                    "no room for the next log segment; writes are refused"
+                );
+                shared.accepting.store(false, std::sync::atomic::Ordering::Relaxed);
+                refuse_all(batch.replies, || ProposeError::DiskFull);
                 true
             }
             Err(error) => {
-                self.shared.fatal(&error.to_string());
+                shared.fatal(&error.to_string());
                 false
             }
         }
     }
 
-    /// The disk filled up faster than the watch saw it. Nothing was written: everybody is told so.
-    fn refuse_full(&self, batch: Batch) {
-        tracing::error!(proposals = batch.replies.len(), "no room for the next log segment; writes are refused");
-        self.shared.accepting.store(false, std::sync::atomic::Ordering::Relaxed);
-        let mut wakes = Vec::new();
-        for reply in batch.replies {
-            reply.deliver(Err(ProposeError::DiskFull), &mut wakes);
+    /// Appends what the active sent.
+    fn append_received(&mut self, received: Vec<Received>) -> bool {
+        let shared = Arc::clone(&self.shared);
+        shared.gate.enter(limits::BATCHES_WAITING_FOLLOWING_MAX);
+        let fenced = shared.fence.lock();
+        let Mode::Following(epoch) = fenced.mode else {
+            shared.gate.leave();
+            return true;
+        };
+        let frames: Vec<bytes::Bytes> =
+            received.iter().filter(|one| one.epoch == epoch).map(|one| one.frames.clone()).collect();
+        match self.log.append_received(&frames) {
+            Ok(done) => {
+                let batch = Batch { entries: done.entries, replies: Vec::new(), term: 0 };
+                self.events.received(&batch.entries);
+                self.appended(&fenced, &done.appended, batch.entries.len());
+                drop(fenced);
+                if batch.entries.is_empty() {
+                    shared.gate.leave();
+                    return true;
+                }
+                self.batches.send(batch).is_ok()
+            }
+            // Neither the other node's bytes nor a full disk end this node: it falls behind, and says so.
+            Err(error @ (LogError::BadShipment { .. } | LogError::DiskFull { .. })) => {
+                shared.gate.leave();
+                self.events.refused(epoch, &error);
+                true
+            }
+            Err(error) => {
+                shared.fatal(&error.to_string());
+                false
+            }
         }
-        wakes.into_iter().for_each(std::task::Waker::wake);
     }
+
+    /// Tells everybody who waits for the disk. Under the fence, so that the order of what is told is the log's.
+    fn appended(&self, fenced: &Fenced, appended: &Appended, entries: usize) {
+        metrics::record_commit(entries, appended.fsync);
+        if fenced.alone {
+            self.shared.gate.commit(appended.after.index);
+        }
+        self.events.appended(&appended.after);
+    }
+}
+
+/// Tells everybody that nothing was written.
+pub(super) fn refuse_all(replies: impl IntoIterator<Item = ReplyTo>, why: impl Fn() -> ProposeError) {
+    let mut wakes = Vec::new();
+    for reply in replies {
+        reply.deliver(Err(why()), &mut wakes);
+    }
+    wakes.into_iter().for_each(std::task::Waker::wake);
 }
 
 /// How many of the proposals go into one append: bounded, so that the first of many need not wait for the last.
@@ -94,6 +199,16 @@ fn batch_len(proposals: &[Proposal]) -> usize {
     let mut bytes = 0;
     let within = proposals.iter().take(limits::COMMIT_ENTRIES_MAX).take_while(|proposal| {
         bytes += proposal.payload.len();
+        bytes <= limits::COMMIT_BYTES_MAX
+    });
+    within.count().max(1)
+}
+
+/// How much of what came from the active goes into one append.
+fn received_len(received: &[Received]) -> usize {
+    let mut bytes = 0;
+    let within = received.iter().take_while(|one| {
+        bytes += one.frames.len();
         bytes <= limits::COMMIT_BYTES_MAX
     });
     within.count().max(1)

@@ -188,6 +188,12 @@ impl DataDir {
         Ok((DataDir::open_or_create(root)?, lock))
     }
 
+    /// Takes the place of this member in a cluster: what joining a pair does to a directory that was not used otherwise.
+    pub fn adopt(&self, cluster: &[u8; 16], node: u16) -> Result<(), DataDirError> {
+        let identity = NodeIdentity { cluster_id: HEXLOWER.encode(cluster), node, ..self.identity.clone() };
+        write_identity(&self.root, &identity)
+    }
+
     /// Whether nothing was ever logged here: no server has run on the directory to the end of its start.
     pub fn is_unused(&self) -> Result<bool, DataDirError> {
         let log = self.path("log");

@@ -24,6 +24,8 @@ pub enum CloseReason {
     ShuttingDown,
     /// The client was silent for too long.
     Silent,
+    /// This node is not the active one (any more): connect to the other.
+    NotActive,
     /// A violation of the WebSocket protocol itself.
     Frame(u16),
     /// The client said goodbye.
@@ -41,6 +43,7 @@ impl CloseReason {
             Self::Protocol => (4003, "protocol_error"),
             Self::ShuttingDown => (4008, "shutting_down"),
             Self::Silent => (4009, "silent"),
+            Self::NotActive => (4010, "not_active"),
             Self::Frame(code) => (code, "frame_error"),
             Self::Gone => (1000, ""),
         }

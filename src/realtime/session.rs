@@ -23,7 +23,8 @@ use crate::core::keys::Key;
 use crate::core::rows::{self, Role};
 use crate::core::view::{Direction, View, ViewError, ViewExt};
 use crate::limits;
-use crate::node::{Answer, AnswerSink, Node, ProposeError, ReplyTo, now_ms};
+use crate::node::{Answer, AnswerSink, Node, ProposeError, ReplyTo, Role as NodeRole, now_ms};
+use crate::replication::Face;
 
 /// What every session works with.
 #[derive(Clone)]
@@ -34,8 +35,8 @@ pub struct SessionContext {
     pub hub: Hub,
     /// The read marks.
     pub read_marks: ReadMarks,
-    /// The addresses of this cluster's nodes, told to clients.
-    pub addresses: Arc<[String]>,
+    /// What clients are told of the pair.
+    pub face: Face,
 }
 
 /// A new connection.
@@ -156,6 +157,10 @@ async fn greet<S: AsyncRead + AsyncWrite + Unpin>(
         let error = ApiError::invalid_body("the first request must be `hello`".to_owned());
         return refuse(socket, Some(&id), &error, CloseReason::Protocol);
     };
+    if context.node.role() != NodeRole::Active {
+        let error = ApiError::from(&ProposeError::NotActive).with_nodes(&context.face);
+        return refuse(socket, Some(&id), &error, CloseReason::NotActive);
+    }
     let Some(token) = token.or(arrival.token) else {
         return refuse(socket, Some(&id), &ApiError::unauthenticated(), CloseReason::Unauthenticated);
     };
@@ -179,7 +184,7 @@ fn join(context: &SessionContext, session: &Arc<Session>, hello: (&str, Option<u
     let (id, since) = hello;
     let greeting = |pos, resumed| {
         let (user_id, session_id) = (session.user, session.session);
-        protocol::ok(id, HelloBody { user_id, session_id, pos, resumed, addresses: &context.addresses })
+        protocol::ok(id, HelloBody { user_id, session_id, pos, resumed, addresses: &context.face.nodes() })
     };
     let channels = || own_channels(context.node.projection(), session.user);
     context.hub.join(&Joining { session, since, channels: &channels, greeting: &greeting })

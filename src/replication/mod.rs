@@ -1,4 +1,5 @@
-//! The pair at work: links between its members, what travels on them, and how a machine joins.
+//! The pair at work: drives `core::failover`, keeps the links to the other members, ships the log, fills a new standby,
+//! takes care of what a returning node has too much.
 //!
 //! | module | |
 //! |---|---|
@@ -7,6 +8,9 @@
 //! | [`wire`] | every message, its limits and its bytes |
 //! | [`link`] | dialling and accepting: TLS, hello, framed messages |
 //! | [`invite`] | `pair invite` and `pair join` |
+//! | `driver` | the only executor of the protocol's effects |
+//! | `control`, `shipper`, `follower`, `compare` | heartbeats and votes; records, from both sides |
+//! | `bootstrap`, `rejoin`, `quarantine`, `salvage` | a new standby; a diverged tail |
 //!
 //! Must never decide who is active or what may be acknowledged: that is `core::failover`. Whatever a peer sends is
 //! bounded before it is allocated, and is never trusted to be well-formed.
@@ -16,3 +20,37 @@ pub mod link;
 pub mod net;
 pub mod pki;
 pub mod wire;
+
+mod bootstrap;
+mod compare;
+mod context;
+mod control;
+mod desk;
+mod driver;
+mod durable;
+mod face;
+mod follower;
+mod handler;
+mod hooks;
+mod notices;
+mod probe;
+mod quarantine;
+mod rejoin;
+mod report;
+mod salvage;
+mod service;
+mod settings;
+mod shipper;
+mod watcher;
+mod witness;
+
+pub use context::{Identity, LinkState, Restart};
+pub use desk::{DeskError, ForceReport, host_name, level_held};
+pub use driver::DriverHandle;
+pub use face::Face;
+pub use hooks::Hooks;
+pub use rejoin::{Place, RejoinError, settle};
+pub use report::PairStatus;
+pub use service::{PairHandle, PairOptions, PairService};
+pub use settings::{PairSettings, SettingsCache};
+pub use witness::{WitnessError, WitnessHandle, WitnessOptions, WitnessReport, WitnessService};

@@ -14,3 +14,11 @@ mod server;
 pub use error::TlsError;
 pub use info::CertificateInfo;
 pub use server::{ServerTls, TlsOptions, read_served};
+
+/// Makes the own CA in `dir` if there is none: the second node of a pair needs it even where neither does TLS itself.
+///
+/// # Errors
+/// [`TlsError`] when it cannot be made or is damaged.
+pub fn ensure_ca(dir: &std::path::Path, now_unix_seconds: i64) -> Result<(), TlsError> {
+    authority::Authority::load_or_create(dir, now_unix_seconds).map(|_| ())
+}

@@ -9,10 +9,11 @@ use serde_json::Value;
 /// The reference page.
 pub async fn api_docs() -> Response {
     static PAGE: OnceLock<String> = OnceLock::new();
-    super::html(PAGE.get_or_init(|| {
+    let page = PAGE.get_or_init(|| {
         let document = serde_json::to_value(crate::api::openapi()).unwrap_or_default();
         render(&document)
-    }))
+    });
+    super::html(page, &[])
 }
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\

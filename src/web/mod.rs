@@ -23,7 +23,8 @@ struct Assets;
 const NONCE_MARK: &str = "__CSP_NONCE__";
 
 /// Serves an asset, or the page of the client, whose own router knows what to show.
-pub fn serve(method: &Method, path: &str, headers: &HeaderMap) -> Response {
+/// `nodes` are the addresses of the pair's data nodes: the page may talk to them, and to nobody else.
+pub fn serve(method: &Method, path: &str, (headers, nodes): (&HeaderMap, &[String])) -> Response {
     if !matches!(*method, Method::GET | Method::HEAD) {
         return StatusCode::METHOD_NOT_ALLOWED.into_response();
     }
@@ -35,7 +36,7 @@ pub fn serve(method: &Method, path: &str, headers: &HeaderMap) -> Response {
     if file_like && name != "index.html" {
         return asset(name, headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response());
     }
-    page("index.html")
+    page("index.html", nodes)
 }
 
 /// A file as it is, compressed if the client can take it.
@@ -88,24 +89,38 @@ fn content_type(name: &str) -> &'static str {
     }
 }
 
+/// The sources of one node for the policy: its API and its WebSocket. Nothing for what is not plainly an address: it came
+/// from a configuration and goes into a header.
+fn sources(node: &str) -> String {
+    let node = node.trim_end_matches('/');
+    let plain = node.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/.-[]".contains(&byte));
+    match node.split_once("://") {
+        Some(("https", host)) if plain => format!(" https://{host} wss://{host}"),
+        Some(("http", host)) if plain => format!(" http://{host} ws://{host}"),
+        _ => String::new(),
+    }
+}
+
 /// A page with a fresh nonce, and the policy that lets nothing in from outside.
-fn page(name: &str) -> Response {
+fn page(name: &str, nodes: &[String]) -> Response {
     let Some(file) = Assets::get(name) else {
         let text = "This binary was built without the web client: build it with `make build`.\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
-    html(&String::from_utf8_lossy(&file.data))
+    html(&String::from_utf8_lossy(&file.data), nodes)
 }
 
 /// An HTML answer: `__CSP_NONCE__` in it becomes the nonce of this answer.
-fn html(template: &str) -> Response {
+fn html(template: &str, nodes: &[String]) -> Response {
     let mut random = [0; 16];
     if let Err(cause) = getrandom::fill(&mut random) {
         return crate::api::ApiError::internal(cause).into_response();
     }
     let nonce = data_encoding::BASE64URL_NOPAD.encode(&random);
+    let pair = if nodes.len() > 1 { nodes } else { &[] };
+    let others: String = pair.iter().map(|node| sources(node)).collect();
     let policy = format!(
-        "default-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; connect-src 'self'; \
+        "default-src 'self'; style-src 'self' 'nonce-{nonce}'; img-src 'self' data: blob:; connect-src 'self'{others}; \
          font-src 'self'; object-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
     );
     let mut response = template.replace(NONCE_MARK, &nonce).into_response();

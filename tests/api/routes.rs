@@ -73,6 +73,7 @@ impl Places {
             "seq" => "1".to_owned(),
             // There is none without a fork: `conflicts.rs` makes one.
             "conflict_id" => "1".to_owned(),
+            "number" => "77".to_owned(),
             other => panic!("a placeholder without a value: {other}"),
         }
     }
@@ -234,6 +235,18 @@ fn server() -> Vec<Route> {
         route("GET", "/admin/conflicts", Auditor),
         route("GET", "/admin/conflicts/{conflict_id}", Auditor),
         versioned(with_body("POST", "/admin/conflicts/{conflict_id}/resolve", Admin, resolution)),
+        route("GET", "/admin/pair", Admin),
+        versioned(with_body(
+            "PATCH",
+            "/admin/pair",
+            Admin,
+            json!({"auto_promote": false, "reference": "", "heartbeat_ms": 250, "fail_after_ms": 1500, "solo_after_ms": 1000, "lease_ms": 2000, "promote_after_ms": 4000, "level_held": 0}),
+        )),
+        with_body("POST", "/admin/pair/invitations", Admin, json!({"kind": "witness"})),
+        route("DELETE", "/admin/pair/members/{number}", Admin),
+        route("POST", "/admin/pair/switchover", Admin),
+        route("GET", "/admin/pair/promotion", Admin),
+        with_body("POST", "/admin/pair/promotion", Admin, json!({"force": true})),
         // The last one: it ends the session that a walk over the table uses.
         route("POST", "/logout", SignedIn),
     ]

@@ -44,7 +44,7 @@ struct Echo;
 
 impl LinkHandler for Echo {
     fn welcome(&self) -> Welcome {
-        Welcome { hello: hello(1), first: 0, last: 0 }
+        Welcome { hello: hello(1), first: 0, last: 0, settings: None }
     }
 
     fn serve(&self, _peer: PeerHello, mut link: Link) -> BoxFuture<'static, ()> {

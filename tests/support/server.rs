@@ -60,6 +60,8 @@ pub(crate) struct Server {
     data: PathBuf,
     outputs: tempfile::TempDir,
     endpoint: Option<Endpoint>,
+    /// Where other members would reach it.
+    peer_port: u16,
 }
 
 impl Drop for Server {
@@ -70,6 +72,12 @@ impl Drop for Server {
             eprintln!("--- the server's last lines ---\n{}", &log[tail_start(&log, 4_000)..]);
         }
     }
+}
+
+/// A port that nobody listens on at this moment.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// Where the last `bytes` of a text begin, at a character.
@@ -90,7 +98,7 @@ impl Server {
     pub(crate) fn prepare(options: Options) -> Self {
         let outputs = tempfile::Builder::new().prefix("holdfast-test-").tempdir().unwrap();
         let data = options.data.clone().unwrap_or_else(|| outputs.path().join("data"));
-        Self { child: None, options, data, outputs, endpoint: None }
+        Self { child: None, options, data, outputs, endpoint: None, peer_port: free_port() }
     }
 
     /// Starts the process and waits for nothing.
@@ -101,6 +109,8 @@ impl Server {
         self.endpoint = None;
         let mut command = program(&self.options.env);
         command.arg("serve").arg("--data").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
+        // Of its own for each server: two on one machine must not want the same peer port.
+        command.env("HOLDFAST_PAIR_LISTEN", format!("127.0.0.1:{}", self.peer_port));
         if !self.options.tls {
             command.arg("--no-tls");
         }

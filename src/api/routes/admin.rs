@@ -14,6 +14,7 @@ use crate::core::keys::Key;
 use crate::core::rows;
 use crate::core::view::ViewExt;
 use crate::ops::disk::DiskState;
+use crate::replication::PairStatus;
 use crate::tls::CertificateInfo;
 
 /// The organisation's settings.
@@ -152,6 +153,8 @@ pub(super) struct NodeStatus {
     log_bytes: u64,
     /// Bytes of the applied state on disk.
     state_bytes: u64,
+    /// The pair, as this node sees it; null while the node ends.
+    pair: Option<PairStatus>,
     /// The data disk.
     disk: DiskState,
     /// The certificate in use.
@@ -161,7 +164,7 @@ pub(super) struct NodeStatus {
 }
 
 /// The state of the node, as the status page and `holdfast status` show it.
-pub(super) fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
+pub(super) async fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
     let hub = app.hub.stats();
     let state = app.node.projection().stats().map_err(ApiError::internal)?;
     Ok(NodeStatus {
@@ -178,6 +181,7 @@ pub(super) fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
         users_online: hub.users_online,
         log_bytes: app.node.log().segments().iter().map(|segment| segment.bytes).sum(),
         state_bytes: state.disk_bytes,
+        pair: app.pair.status().await,
         disk: app.disk.check().map_err(ApiError::internal)?,
         certificate: app.tls.as_ref().map(|tls| (*tls.info()).clone()),
         notices: app.notices.lock().clone(),
@@ -188,5 +192,5 @@ pub(super) fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
 #[utoipa::path(get, path = "/admin/status", tag = "admin", security(("bearer" = [])),
     responses((status = 200, body = NodeStatus), (status = "4XX", body = Problem)))]
 pub(super) async fn status(State(app): State<App>, _admin: Admin) -> Result<axum::Json<NodeStatus>, ApiError> {
-    node_status(&app).map(axum::Json)
+    node_status(&app).await.map(axum::Json)
 }

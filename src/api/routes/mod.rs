@@ -10,13 +10,14 @@ mod invites;
 mod members;
 mod messages;
 mod operator;
+mod pair;
 mod server;
 mod setup;
 mod users;
 mod ws;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -69,6 +70,11 @@ pub(super) fn all() -> OpenApiRouter<App> {
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::one))
         .routes(routes!(conflicts::resolve))
+        .routes(routes!(pair::one, pair::update))
+        .routes(routes!(pair::invite))
+        .routes(routes!(pair::remove))
+        .routes(routes!(pair::switchover))
+        .routes(routes!(pair::promotion, pair::promote))
 }
 
 /// What OpenAPI does not describe: the document itself, the WebSocket, health and metrics.
@@ -87,12 +93,12 @@ pub(super) fn plain(document: Bytes) -> Router<App> {
 }
 
 /// No such path: JSON below `/api`, else the web client, whose own router knows what to show.
-pub(super) async fn fallback(request: Request) -> Response {
+pub(super) async fn fallback(State(app): State<App>, request: Request) -> Response {
     let path = request.uri().path();
     if path == "/api" || path.starts_with("/api/") {
         return ApiError::not_found().into_response();
     }
-    crate::web::serve(request.method(), path, request.headers())
+    crate::web::serve(request.method(), path, (request.headers(), &app.face.nodes()))
 }
 
 /// No such path on the admin socket.

@@ -27,10 +27,11 @@ pub(in crate::api) fn operator() -> Router<App> {
         .route("/admin/v1/users/{name}/password", post(set_password))
         .route("/admin/v1/users/{name}/disable", post(disable))
         .route("/admin/v1/users/{name}/enable", post(enable))
+        .merge(super::pair::operator())
 }
 
 async fn status(State(app): State<App>) -> Result<axum::Json<NodeStatus>, ApiError> {
-    node_status(&app).map(axum::Json)
+    node_status(&app).await.map(axum::Json)
 }
 
 #[derive(Serialize)]

@@ -63,7 +63,7 @@ pub(super) async fn server(State(app): State<App>) -> Result<axum::Json<ServerIn
         set_up,
         setup_locked: !set_up && app.setup.is_locked(),
         node: NodeInfo { role: app.node.role() },
-        addresses: app.addresses.to_vec(),
+        addresses: app.face.nodes().to_vec(),
         ca_fingerprint: app.tls.as_ref().filter(|tls| tls.info().own_ca).map(crate::tls::ServerTls::ca_fingerprint),
         min_password_chars: app.password_policy.chars_min,
         message_bytes_max: limits::MESSAGE_BYTES_MAX,

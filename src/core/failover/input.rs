@@ -1,6 +1,6 @@
 //! What can happen to a member.
 
-use super::{Epoch, LogEnd, Member, Message, Timer};
+use super::{Epoch, LogEnd, Member, Message, Settings, Timer};
 
 /// Something happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,6 +50,8 @@ pub enum Input {
         /// Any configured address of the peer answers.
         peer_answers: bool,
     },
+    /// Other timings, or another choice of the operator.
+    Settings(Settings),
     /// The operator's word.
     Ordered(Order),
     /// The members, for a data node: before `Start` what the own log says, later at every change, and at joining.

@@ -182,7 +182,7 @@ struct Host {
 
 impl LinkHandler for Host {
     fn welcome(&self) -> Welcome {
-        Welcome { hello: own_hello(self.member, Class::Control), first: 0, last: 0 }
+        Welcome { hello: own_hello(self.member, Class::Control), first: 0, last: 0, settings: None }
     }
 
     fn serve(&self, peer: PeerHello, mut link: Link) -> BoxFuture<'static, ()> {

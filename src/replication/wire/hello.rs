@@ -43,6 +43,8 @@ pub struct Welcome {
     pub first: u64,
     /// The last one; 0 when the log is empty.
     pub last: u64,
+    /// The pair's settings, from a data node: a witness has no log to learn them from.
+    pub settings: Option<Bytes>,
 }
 
 /// The accepting side's no. Also the answer to any later request that cannot be fulfilled.
@@ -99,6 +101,8 @@ struct WelcomeProto {
     first: u64,
     #[prost(uint64, tag = "3")]
     last: u64,
+    #[prost(bytes = "bytes", optional, tag = "4")]
+    settings: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -183,6 +187,7 @@ impl Reply {
                 hello: Some(welcome.hello.to_proto()),
                 first: welcome.first,
                 last: welcome.last,
+                settings: welcome.settings.clone(),
             }),
             Self::Refused(refused) => ReplyKind::Refused(refused.to_proto()),
         };
@@ -201,6 +206,7 @@ impl Reply {
                     hello: Hello::from_proto(hello)?,
                     first: proto.first,
                     last: proto.last,
+                    settings: proto.settings,
                 })))
             }
             Some(ReplyKind::Refused(proto)) => Ok(Self::Refused(Refused::from_proto(&proto))),

@@ -235,7 +235,7 @@ fn every_kind_of_message_survives() {
         hello.encode(&mut out);
         assert_eq!(Hello::decode(out.freeze()).unwrap(), hello);
         for reply in [
-            Reply::Welcome(Box::new(Welcome { hello, first: 1, last: 2 })),
+            Reply::Welcome(Box::new(Welcome { hello, first: 1, last: 2, settings: Some(Bytes::from_static(b"pair")) })),
             Reply::Refused(Refused::new("peer_level", "upgrade", Epoch::new(1, 1))),
         ] {
             let mut out = BytesMut::new();
@@ -253,7 +253,7 @@ fn the_bytes_stay_the_same() {
     let mut out = BytesMut::new();
     hello(Class::Log).encode(&mut out);
     add("hello", &out.split());
-    Reply::Welcome(Box::new(Welcome { hello: hello(Class::Log), first: 1, last: 2 })).encode(&mut out);
+    Reply::Welcome(Box::new(Welcome { hello: hello(Class::Log), first: 1, last: 2, settings: None })).encode(&mut out);
     add("welcome", &out.split());
     Reply::Refused(Refused::new("peer_level", "upgrade", Epoch::new(1, 1))).encode(&mut out);
     add("refused", &out.split());

@@ -73,6 +73,93 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/pair": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The pair as this node sees it. */
+        get: operations["get_admin_pair"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes what the members agree on, beside who they are. */
+        patch: operations["patch_admin_pair"];
+        trace?: never;
+    };
+    "/api/v1/admin/pair/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes an invitation for a standby or a witness. */
+        post: operations["post_admin_pair_invitations"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/pair/members/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Removes a member for ever. Its number never comes back; the machine may join again under a new one. */
+        delete: operations["delete_admin_pair_members_number"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/pair/promotion": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What making this node active by force would lose. */
+        get: operations["get_admin_pair_promotion"];
+        put?: never;
+        /** Makes this node active although nobody votes for it. */
+        post: operations["post_admin_pair_promotion"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/pair/switchover": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Hands over to the standby. Answers when it is active, or with why it is not. */
+        post: operations["post_admin_pair_switchover"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/status": {
         parameters: {
             query?: never;
@@ -910,6 +997,40 @@ export interface components {
              */
             total_bytes: number;
         };
+        /** @description What `promote --force` would mean, told before it is done. */
+        ForceReport: {
+            /** @description Whether this node is active already, so that nothing would be lost and little changed. */
+            active: boolean;
+            /**
+             * Format: int64
+             * @description When the other node was last heard, in milliseconds before now; null: never since this node started.
+             */
+            peer_heard_ms_ago?: number | null;
+            /**
+             * Format: int64
+             * @description Records that the other node is known to have acknowledged and this one lacks.
+             */
+            records_lost: number;
+            /** @description The same in one sentence. */
+            text: string;
+        };
+        /** @description For whom an invitation is to be made. */
+        InvitationAsked: {
+            /** @description What the machine will be. */
+            kind: components["schemas"]["InvitedKind"];
+        };
+        /** @description An invitation, shown once. */
+        InvitationMade: {
+            /** @description SHA-256 of the pair's CA, to be compared on the other machine. */
+            ca_fingerprint: string;
+            /**
+             * Format: int64
+             * @description Until when it is good, Unix milliseconds.
+             */
+            expires_ms: number;
+            /** @description The text for `holdfast pair join` or `holdfast witness --join`. A secret until it is used. */
+            invitation: string;
+        };
         /** @description An invitation by link. */
         Invite: {
             /** @description Channels that whoever accepts it joins. */
@@ -1003,6 +1124,25 @@ export interface components {
             /** @description The token of the link. */
             token: string;
         };
+        /**
+         * @description For whom an invitation is.
+         * @enum {string}
+         */
+        InvitedKind: "standby" | "witness";
+        /** @description One link to a member. */
+        LinkReport: {
+            /** @description The address. */
+            address: string;
+            /** @description Why it is down. */
+            error?: string | null;
+            /**
+             * Format: int64
+             * @description For how long it has been so, in milliseconds.
+             */
+            since_ms: number;
+            /** @description Whether it is up. */
+            up: boolean;
+        };
         /** @description A whole list. */
         List_Session: {
             /** @description The items. */
@@ -1071,6 +1211,37 @@ export interface components {
         /** @description A member's role. */
         MemberBody: {
             role?: null | components["schemas"]["MemberRole"];
+        };
+        /** @description A member's number. */
+        MemberNumber: {
+            /**
+             * Format: int32
+             * @description The number; null: the other data node.
+             */
+            member?: number | null;
+        };
+        /** @description One member. */
+        MemberReport: {
+            /** @description Where clients reach it; empty for a witness. */
+            client_url: string;
+            /**
+             * Format: int64
+             * @description When it was last heard, in milliseconds before now; null: never since this node started.
+             */
+            heard_ms_ago?: number | null;
+            /** @description `data` or `witness`. */
+            kind: string;
+            /** @description The links to it. */
+            links: components["schemas"]["LinkReport"][];
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            number: number;
+            /** @description Whether it is this node. */
+            this: boolean;
         };
         /**
          * @description What a person may do in one channel.
@@ -1235,6 +1406,7 @@ export interface components {
             log_bytes: number;
             /** @description What an operator should know. */
             notices: string[];
+            pair?: null | components["schemas"]["PairStatus"];
             /** @description Commands waiting for the log. */
             queue_depth: number;
             /** @description What the node is to its clients. */
@@ -1522,6 +1694,227 @@ export interface components {
             /** @description Where the next page begins; null at the end. */
             next_cursor?: string | null;
         };
+        /** @description The pair and what its members agree on. */
+        Pair: {
+            /** @description Without a witness: the standby may promote itself. */
+            auto_promote: boolean;
+            /**
+             * Format: int32
+             * @description The level that all members use.
+             */
+            level: number;
+            /**
+             * Format: int32
+             * @description Commands above this level are held back; null: none are.
+             */
+            level_held?: number | null;
+            /** @description The members, in the order of their numbers. */
+            members: components["schemas"]["PairMember"][];
+            /** @description `host:port` of an always-on host; null: none. */
+            reference?: string | null;
+            /** @description The numbers of former members. */
+            retired: number[];
+            /** @description The timings. */
+            timings: components["schemas"]["PairTimings"];
+            /**
+             * Format: int64
+             * @description Counts the changes.
+             */
+            version: number;
+        };
+        /** @description A member of the pair. */
+        PairMember: {
+            /** @description `host:port` for the other members: the main link first, then second ones. */
+            addresses: string[];
+            /** @description The URL that clients use; empty for a witness. */
+            client_url: string;
+            /** @description SHA-256 of its certificate, in hex. */
+            fingerprint: string;
+            /** @description What it is. */
+            kind: components["schemas"]["PairMemberKind"];
+            /**
+             * Format: int32
+             * @description The level of commands that its build understands.
+             */
+            level: number;
+            /** @description What people call it. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Its number; never used a second time.
+             */
+            number: number;
+        };
+        /**
+         * @description What a member of the pair is.
+         * @enum {string}
+         */
+        PairMemberKind: "data" | "witness";
+        /** @description One of the latest happenings. */
+        PairNotice: {
+            /**
+             * Format: int64
+             * @description When, Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description What, in one English sentence. */
+            text: string;
+        };
+        /** @description The pair, as this node sees it. */
+        PairStatus: {
+            /**
+             * Format: int32
+             * @description The active member, as far as this node knows.
+             */
+            active?: number | null;
+            /** @description Whether the other node would take over by itself if the active failed now. */
+            automatic_failover: boolean;
+            /** @description If not, why. */
+            automatic_failover_obstacle?: string | null;
+            /**
+             * Format: int64
+             * @description Up to where records are known to be committed.
+             */
+            committed_index: number;
+            /**
+             * Format: int64
+             * @description The highest epoch that it has seen.
+             */
+            epoch: number;
+            /**
+             * Format: int64
+             * @description If not: from which record on the other node may lack some.
+             */
+            exposed_from?: number | null;
+            /**
+             * Format: int64
+             * @description If not: since when, Unix milliseconds.
+             */
+            exposed_since_ms?: number | null;
+            /** @description Whether this node's disk has room for what the active sends. */
+            has_room: boolean;
+            /** @description Nothing is acknowledged, because neither the other node nor the witness is heard. */
+            isolated: boolean;
+            /**
+             * Format: int64
+             * @description How many records the standby is behind.
+             */
+            lag_records: number;
+            /**
+             * Format: int64
+             * @description How old the oldest of them is, in seconds.
+             */
+            lag_seconds: number;
+            /**
+             * Format: int32
+             * @description This node's number.
+             */
+            member: number;
+            /** @description The members. */
+            members: components["schemas"]["MemberReport"][];
+            /** @description The latest happenings, the oldest first. */
+            notices: components["schemas"]["PairNotice"][];
+            /** @description Whether there is a pair at all; a node that is alone says no more than its role and epoch. */
+            paired: boolean;
+            /** @description The pairing that was agreed on. */
+            pairing: components["schemas"]["PairingReport"];
+            /** @description Whether every acknowledged record is on both data nodes. */
+            protected: boolean;
+            /** @description Records that were on this node only and are kept apart. */
+            quarantine: components["schemas"]["QuarantineReport"][];
+            /** @description `active`, `standby`, or `candidate` while it asks for votes. */
+            role: string;
+            /** @description The pair in one sentence. */
+            summary: string;
+            /** @description A planned switchover is under way. */
+            switchover: boolean;
+        };
+        /** @description When a pair notices what, in milliseconds. */
+        PairTimings: {
+            /**
+             * Format: int32
+             * @description After so much silence of the active the standby stands.
+             */
+            fail_after_ms: number;
+            /**
+             * Format: int32
+             * @description Between two heartbeats.
+             */
+            heartbeat_ms: number;
+            /**
+             * Format: int32
+             * @description After so long without anybody the active closes its clients' sessions.
+             */
+            lease_ms: number;
+            /**
+             * Format: int32
+             * @description Without a witness: after so much silence the standby promotes itself.
+             */
+            promote_after_ms: number;
+            /**
+             * Format: int32
+             * @description After so long without an ack of the standby the active asks to go on alone.
+             */
+            solo_after_ms: number;
+        };
+        /** @description What may be changed of what the members agree on; what is absent stays. */
+        PairUpdate: {
+            /** @description Without a witness: whether the standby may promote itself. */
+            auto_promote?: boolean | null;
+            /**
+             * Format: int32
+             * @description After so much silence of the active the standby stands for election.
+             */
+            fail_after_ms?: number | null;
+            /**
+             * Format: int32
+             * @description Between two heartbeats, in milliseconds.
+             */
+            heartbeat_ms?: number | null;
+            /**
+             * Format: int32
+             * @description After so long without anybody the active closes its clients' sessions.
+             */
+            lease_ms?: number | null;
+            /**
+             * Format: int32
+             * @description Use no command above this level although all members could; 0: use all.
+             */
+            level_held?: number | null;
+            /**
+             * Format: int32
+             * @description Without a witness: after so much silence the standby promotes itself.
+             */
+            promote_after_ms?: number | null;
+            /** @description `host:port` of an always-on host that tells a dead peer from a dead link; empty: none. */
+            reference?: string | null;
+            /**
+             * Format: int32
+             * @description After so long without an ack of the standby the active asks to go on alone.
+             */
+            solo_after_ms?: number | null;
+        };
+        /** @description The pair: how it stands, and what its members agree on. */
+        PairView: {
+            settings?: null | components["schemas"]["Pair"];
+            /** @description How it stands, as this node sees it. */
+            status: components["schemas"]["PairStatus"];
+        };
+        /** @description What was agreed on who holds everything. */
+        PairingReport: {
+            /**
+             * Format: int32
+             * @description The active that asked for it.
+             */
+            active: number;
+            /** @description `paired` or `solo`. */
+            state: string;
+            /**
+             * Format: int64
+             * @description Counts the changes.
+             */
+            version: number;
+        };
         /** @description A password chosen by an admin. */
         PasswordBody: {
             /** @description The password; the user must change it. */
@@ -1541,6 +1934,10 @@ export interface components {
         };
         /** @description A problem as clients see it (`application/problem+json`). */
         Problem: {
+            /** @description With `not_active`: the address of the active node, as far as this one knows. */
+            active?: string | null;
+            /** @description With `not_active`: the addresses of all data nodes. */
+            addresses?: string[];
             /** @description The stable code. */
             code: string;
             /** @description With `stale_version`: the record as it is now. */
@@ -1567,6 +1964,28 @@ export interface components {
             title: string;
             /** @description Always `about:blank`: the code says which problem it is. */
             type: string;
+        };
+        /** @description "I have read what may be lost." */
+        Promotion: {
+            /** @description Must be true. */
+            force: boolean;
+        };
+        /** @description One diverged tail. */
+        QuarantineReport: {
+            /** @description Its directory. */
+            directory: string;
+            /**
+             * Format: int64
+             * @description Its first record's index.
+             */
+            from_index: number;
+            /**
+             * Format: int64
+             * @description How many records it has.
+             */
+            records: number;
+            /** @description Whether everything in it was proposed to the active again. */
+            salvaged: boolean;
         };
         /** @description How far one has read. */
         ReadBody: {
@@ -1918,6 +2337,213 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Conflict"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_pair: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PairView"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_admin_pair: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PairUpdate"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Pair"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_pair_invitations: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvitationAsked"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvitationMade"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_pair_members_number: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The member's number */
+                number: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MemberNumber"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_pair_promotion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForceReport"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_pair_promotion: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Promotion"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ForceReport"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_pair_switchover: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MemberNumber"];
                 };
             };
             "4XX": {

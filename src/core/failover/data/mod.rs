@@ -188,6 +188,7 @@ impl DataMember {
         match input {
             Input::Members { peer, witness } => self.change_members(peer, witness),
             Input::Removed => self.remove(),
+            Input::Settings(settings) => self.settings = settings,
             _ if self.durable.removed => {}
             Input::Start => self.start(),
             Input::Fired(timer) => self.fired(timer),

@@ -48,7 +48,7 @@ struct Echo {
 
 impl LinkHandler for Echo {
     fn welcome(&self) -> Welcome {
-        Welcome { hello: own_hello(1, Class::Control), first: 10, last: 20 }
+        Welcome { hello: own_hello(1, Class::Control), first: 10, last: 20, settings: None }
     }
 
     fn serve(&self, peer: PeerHello, link: Link) -> BoxFuture<'static, ()> {
