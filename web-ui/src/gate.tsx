@@ -4,6 +4,8 @@ import { Button } from "@mantine/core";
 import { lazy, Suspense, useCallback, useEffect, useState, useSyncExternalStore } from "react";
 import { useTranslation } from "react-i18next";
 import * as calls from "./api/calls";
+import { PATIENCE_MS } from "./api/client";
+import { find } from "./api/nodes";
 import { getToken, setToken, subscribeToken } from "./api/session";
 import type { Me, ServerInfo, SignedIn } from "./api/types";
 import { currentLocale, followAccount, needChatTexts } from "./i18n";
@@ -29,11 +31,16 @@ export function Gate() {
 
   const loadServer = useCallback(() => {
     setFailure(null);
-    calls.server().then((info) => {
-      setServer(info);
-      followAccount("", info.default_locale);
-      document.title = info.organisation || "Holdfast";
-    }, setFailure);
+    calls
+      .server()
+      .then(async (info) => {
+        // A standby shows what it has, but only the active node knows who is signed in at this moment.
+        if (info.node.role !== "active") await find({ forMs: PATIENCE_MS });
+        setServer(info);
+        followAccount("", info.default_locale);
+        document.title = info.organisation || "Holdfast";
+      })
+      .catch(setFailure);
   }, []);
   useEffect(loadServer, [loadServer]);
 

@@ -8,7 +8,6 @@ import { type LinkStatus, LiveSocket } from "./socket";
 export interface HubOptions {
   /** Names the sharing group; tabs of the same session share. */
   group: string;
-  url: string;
   token: () => string | null;
   /** The position up to which the tab's own state is complete. */
   startPos: string;
@@ -84,7 +83,6 @@ export class Hub {
 
   private lead(): void {
     this.socket = new LiveSocket({
-      url: this.options.url,
       token: this.options.token,
       pos: () => this.pos,
       onEvent: (event) => this.leadEvent(event),

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { backoffMs, here, learn, settle } from "../api/nodes";
 import { comparePos, type LiveEvent } from "./events";
-import { backoffMs, LiveSocket } from "./socket";
+import { LiveSocket } from "./socket";
 
 test("positions compare as numbers of any length", () => {
   expect(comparePos("9", "10")).toBeLessThan(0);
@@ -24,7 +25,7 @@ class TestSocket {
   onopen: (() => void) | null = null;
   onmessage: ((message: { data: string }) => void) | null = null;
   onclose: ((close: { code: number }) => void) | null = null;
-  constructor() {
+  constructor(readonly url: string) {
     TestSocket.all.push(this);
   }
   send(text: string) {
@@ -57,7 +58,6 @@ describe("the socket", () => {
     TestSocket.all = [];
     [pos, events, hellos, statuses, over] = ["5", [], [], [], 0];
     socket = new LiveSocket({
-      url: "ws://127.0.0.1/api/v1/ws",
       token: () => "hf_t",
       pos: () => pos,
       onEvent: (event) => events.push(event),
@@ -131,5 +131,95 @@ describe("the socket", () => {
     last().onclose?.({ code: 1006 });
     socket.retryNow();
     expect(TestSocket.all).toHaveLength(2);
+  });
+
+  describe("of a pair", () => {
+    const own = window.location.origin;
+    const other = `${window.location.protocol}//b.test:8443`;
+    let active: string | null = other;
+    let asked: string[] = [];
+
+    beforeEach(() => {
+      [active, asked] = [other, []];
+      vi.stubGlobal("fetch", async (url: string) => {
+        const { origin } = new URL(url);
+        asked.push(origin);
+        if (active === null) throw new TypeError("refused");
+        const info = { node: { role: origin === active ? "active" : "standby" }, addresses: [own, other] };
+        return new Response(JSON.stringify(info));
+      });
+      last().opened();
+      last().says({ id: "1", ok: { user_id: "1", session_id: "2", pos: "9", resumed: true, addresses: [own, other] } });
+      pos = "12";
+    });
+
+    afterEach(() => {
+      socket.stop();
+      learn([own]);
+      settle(own);
+    });
+
+    test("goes to the other node with the same token and position", async () => {
+      last().onclose?.({ code: 1006 });
+      await vi.advanceTimersByTimeAsync(500);
+      expect([last().url, here()]).toEqual([`${other.replace(/^http/, "ws")}/api/v1/ws`, other]);
+      welcome(true);
+      expect(last().sent[0]).toMatchObject({ op: "hello", token: "hf_t", pos: "12" });
+      expect([statuses.at(-1), TestSocket.all.length, over]).toEqual(["online", 2, 0]);
+    });
+
+    test("goes at once where a node that is not active says", async () => {
+      last().onclose?.({ code: 4010 });
+      active = own;
+      await vi.advanceTimersByTimeAsync(500);
+      last().opened();
+      active = other;
+      asked = [];
+      last().says({ id: "1", error: { code: "not_active", active: other, addresses: [own, other] } });
+      await vi.advanceTimersByTimeAsync(200);
+      expect([asked, last().url]).toEqual([[other], `${other.replace(/^http/, "ws")}/api/v1/ws`]);
+    });
+
+    test("looks until one is active, and says that it waits", async () => {
+      active = null;
+      last().onclose?.({ code: 4010 });
+      await vi.advanceTimersByTimeAsync(60_000);
+      expect([TestSocket.all.length, statuses.at(-1)]).toEqual([1, "waiting"]);
+      active = other;
+      socket.retryNow();
+      await vi.advanceTimersByTimeAsync(600);
+      welcome(true);
+      expect([TestSocket.all.length, statuses.at(-1)]).toEqual([2, "online"]);
+    });
+
+    test("leaves a silent node within seconds", async () => {
+      await vi.advanceTimersByTimeAsync(9_500);
+      expect(last().url).toContain("b.test");
+    });
+
+    test("follows when a request found the other node first", async () => {
+      settle(other);
+      await vi.advanceTimersByTimeAsync(200);
+      expect([last().url, asked]).toEqual([`${other.replace(/^http/, "ws")}/api/v1/ws`, []]);
+    });
+
+    test("that says it is active and takes no connection is tried in growing pauses", async () => {
+      last().onclose?.({ code: 1006 });
+      for (let second = 0; second < 120; second += 1) {
+        await vi.advanceTimersByTimeAsync(1_000);
+        if (last().readyState === 0) last().onclose?.({ code: 1006 });
+      }
+      expect(TestSocket.all.length).toBeLessThan(16);
+    });
+
+    test("goes nowhere once it was stopped", async () => {
+      active = null;
+      last().onclose?.({ code: 1006 });
+      await vi.advanceTimersByTimeAsync(1_000);
+      socket.stop();
+      active = other;
+      await vi.advanceTimersByTimeAsync(30_000);
+      expect(TestSocket.all).toHaveLength(1);
+    });
   });
 });

@@ -1,11 +1,12 @@
-// One WebSocket to the server: hello, resume from the last position, heartbeat, reconnect with growing pauses.
-// It only carries events; everything that changes something goes over HTTP, where it can be repeated safely.
+// One WebSocket to the server: hello, resume from the last position, heartbeat, reconnect with growing pauses. With a
+// pair it goes to whichever node is active. It only carries events; everything that changes something goes over HTTP,
+// where it can be repeated safely.
+import { backoffMs, departure, find, here, hurry, learn, paired, settle } from "../api/nodes";
 import type { LiveEvent } from "./events";
 
 export type LinkStatus = "connecting" | "online" | "waiting" | "ended";
 
 export interface SocketOptions {
-  url: string;
   token: () => string | null;
   /** The last position seen, for the resume. */
   pos: () => string | null;
@@ -18,17 +19,25 @@ export interface SocketOptions {
   random?: () => number;
 }
 
-const BACKOFF_FIRST_MS = 500;
-const BACKOFF_MAX_MS = 20_000;
 const HELLO_TIMEOUT_MS = 10_000;
 const PING_EVERY_MS = 25_000;
 const PING_TIMEOUT_MS = 10_000;
 const CLOSE_UNAUTHENTICATED = 4001;
+const CLOSE_NOT_ACTIVE = 4010;
+/** With a pair a node that says nothing is left sooner: the other one may have taken over. */
+const PAIR_HELLO_TIMEOUT_MS = 5_000;
+const PAIR_PING_EVERY_MS = 5_000;
+const PAIR_PING_TIMEOUT_MS = 4_000;
+/** All pages of a node notice at once that it is gone; this spreads them a little. */
+const PAIR_JITTER_MS = 150;
+/** So many connections are tried without a pause: to the one that was found, and to the one that it names instead. */
+const PAIR_QUICK_TRIES = 2;
+/** How long one search for the active node may take; the next follows at once. */
+const SEARCH_MS = 10 * 60_000;
 
-/** The pause before try number `attempt` (from 0): doubling, capped, and spread over its upper half. */
-export function backoffMs(attempt: number, random: () => number): number {
-  const full = Math.min(BACKOFF_MAX_MS, BACKOFF_FIRST_MS * 2 ** Math.min(attempt, 10));
-  return Math.round(full / 2 + (full / 2) * random());
+interface Frame {
+  ok?: { pos?: string; resumed?: boolean; session_id?: string; addresses?: unknown };
+  error?: { code: string; active?: unknown; addresses?: unknown };
 }
 
 export class LiveSocket {
@@ -40,6 +49,11 @@ export class LiveSocket {
   private pingTimer: ReturnType<typeof setInterval> | undefined;
   private pongTimer: ReturnType<typeof setTimeout> | undefined;
   private stopped = false;
+  /** The node that the socket is, or was, connected to. */
+  private node = "";
+  /** Who the last node said is the active one. */
+  private told: unknown;
+  private seeking = false;
 
   constructor(private readonly options: SocketOptions) {
     window.addEventListener("online", this.retryNow);
@@ -61,14 +75,46 @@ export class LiveSocket {
   readonly retryNow = (): void => {
     if (this.stopped || this.socket) return;
     clearTimeout(this.retryTimer);
-    this.connect();
+    if (this.seeking) hurry();
+    else this.next();
   };
+
+  /** Connects, to the active node if there are two. */
+  private next(): void {
+    if (paired()) void this.seek();
+    else this.connect();
+  }
+
+  private async seek(): Promise<void> {
+    this.seeking = true;
+    const told = this.told;
+    this.told = undefined;
+    const waiting = (untilMs: number | null) => {
+      if (!this.stopped) this.options.onStatus("waiting", untilMs);
+    };
+    waiting(null);
+    // Already gone on to another node: a request found it first.
+    const found = this.node !== here() || (await find({ forMs: SEARCH_MS, told, failed: this.node, onPause: waiting }));
+    this.seeking = false;
+    if (this.stopped || this.socket) return;
+    if (found || !paired()) this.connect();
+    else void this.seek();
+  }
 
   private connect(): void {
     this.options.onStatus("connecting", null);
-    const socket = new WebSocket(this.options.url);
+    this.node = here();
+    let socket: WebSocket;
+    try {
+      socket = new WebSocket(`${this.node.replace(/^http/, "ws")}/api/v1/ws`);
+    } catch {
+      // A page that was loaded before the pair existed may not go to the other node.
+      this.lost(0);
+      return;
+    }
     this.socket = socket;
-    this.helloTimer = setTimeout(() => this.lost(0), HELLO_TIMEOUT_MS);
+    this.helloTimer = setTimeout(() => this.lost(0), paired() ? PAIR_HELLO_TIMEOUT_MS : HELLO_TIMEOUT_MS);
+    departure().addEventListener("abort", () => this.socket === socket && this.lost(0));
     socket.onopen = () => {
       const pos = this.options.pos();
       this.send({ op: "hello", token: this.options.token(), ...(pos === null ? {} : { pos }) });
@@ -96,24 +142,33 @@ export class LiveSocket {
       return;
     }
     clearTimeout(this.pongTimer);
-    const answer = frame as { ok?: { pos?: string; resumed?: boolean; session_id?: string }; error?: { code: string } };
-    if (answer.error) {
-      if (answer.error.code === "unauthenticated" || answer.error.code === "session_expired") this.over();
-      return;
+    const { ok, error } = frame as Frame;
+    if (error) {
+      if (error.code === "unauthenticated" || error.code === "session_expired") this.over();
+      if (error.code !== "not_active") return;
+      this.told = error.active;
+      if (Array.isArray(error.addresses) && error.addresses.length > 1) learn(error.addresses);
+      this.lost(CLOSE_NOT_ACTIVE);
+    } else if (ok?.session_id !== undefined) {
+      learn(ok.addresses);
+      this.welcomed(ok.pos ?? "0", ok.resumed === true);
     }
-    if (answer.ok?.session_id !== undefined) this.welcomed(answer.ok.pos ?? "0", answer.ok.resumed === true);
   }
 
   private welcomed(pos: string, resumed: boolean): void {
     clearTimeout(this.helloTimer);
     this.attempt = 0;
+    settle(this.node);
     this.options.onHello({ pos, resumed });
     this.options.onStatus("online", null);
+    const [everyMs, timeoutMs] = paired()
+      ? [PAIR_PING_EVERY_MS, PAIR_PING_TIMEOUT_MS]
+      : [PING_EVERY_MS, PING_TIMEOUT_MS];
     this.pingTimer = setInterval(() => {
       this.send({ op: "ping" });
       clearTimeout(this.pongTimer);
-      this.pongTimer = setTimeout(() => this.lost(0), PING_TIMEOUT_MS);
-    }, PING_EVERY_MS);
+      this.pongTimer = setTimeout(() => this.lost(0), timeoutMs);
+    }, everyMs);
   }
 
   private over(): void {
@@ -130,10 +185,16 @@ export class LiveSocket {
       this.over();
       return;
     }
-    const pause = backoffMs(this.attempt, this.options.random ?? Math.random);
+    const random = this.options.random ?? Math.random;
+    // With a pair the search has its own pauses; these are for a node that says it is active and takes no connection.
+    const pause = !paired()
+      ? backoffMs(this.attempt, random)
+      : this.attempt < PAIR_QUICK_TRIES
+        ? PAIR_JITTER_MS * random()
+        : backoffMs(this.attempt - PAIR_QUICK_TRIES, random);
     this.attempt += 1;
     this.options.onStatus("waiting", Date.now() + pause);
-    this.retryTimer = setTimeout(() => this.connect(), pause);
+    this.retryTimer = setTimeout(() => this.next(), pause);
   }
 
   private detach(): void {

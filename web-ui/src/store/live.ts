@@ -47,7 +47,6 @@ export class LiveStore {
     for (const item of loadOutbox(this.me.user.id)) this.sender.retry(item);
     this.hub = new Hub({
       group: this.me.session.id,
-      url: `${window.location.origin.replace(/^http/, "ws")}/api/v1/ws`,
       token: getToken,
       startPos: pos,
       onEvent: (event) => this.set(reduce.reduceEvent(this.state, event, Date.now())),
@@ -132,11 +131,22 @@ export class LiveStore {
   }
 
   async edit(message: Message, body: string): Promise<void> {
-    this.messageKnown(await calls.editMessage(message, body));
+    this.messageKnown(await this.orDone(calls.editMessage(message, body), (now) => now.body === body));
   }
 
   async remove(message: Message): Promise<void> {
-    this.messageKnown(await calls.deleteMessage(message));
+    this.messageKnown(await this.orDone(calls.deleteMessage(message), (now) => now.deleted_ms != null));
+  }
+
+  /** A change whose answer was lost is repeated and then refused as stale: when it is there already, it was done. */
+  private async orDone(change: Promise<Message>, done: (now: Message) => boolean): Promise<Message> {
+    try {
+      return await change;
+    } catch (cause) {
+      const now = toApiError(cause).current as Message | null | undefined;
+      if (now && done(now)) return now;
+      throw cause;
+    }
   }
 
   private messageKnown(message: Message): void {
