@@ -10,11 +10,15 @@ import { useImeGuard } from "./ime";
 import { useServer } from "./server";
 import { byteLength, useGrowing } from "./text-field";
 
+/** What is being typed, by message: a timeline that is fetched anew takes the box away for a moment, not the text. */
+const typed = new Map<string, string>();
+
 export function EditBox({ message, onDone }: { message: Message; onDone: () => void }) {
   const { t } = useTranslation();
   const store = useStore();
   const max = useServer().message_bytes_max;
-  const [text, setText] = useState(message.body);
+  const key = `${message.channel_id} ${message.seq}`;
+  const [text, setText] = useState(() => typed.get(key) ?? message.body);
   const [busy, setBusy] = useState(false);
   const [error, setError] = useState<unknown>(null);
   const area = useRef<HTMLTextAreaElement>(null);
@@ -28,7 +32,12 @@ export function EditBox({ message, onDone }: { message: Message; onDone: () => v
   }, []);
 
   const bytes = byteLength(text);
+  const change = (next: string) => {
+    typed.set(key, next);
+    setText(next);
+  };
   const finish = () => {
+    typed.delete(key);
     onDone();
     document.querySelector<HTMLTextAreaElement>(".ch-composer textarea")?.focus();
   };
@@ -59,7 +68,7 @@ export function EditBox({ message, onDone }: { message: Message; onDone: () => v
         rows={1}
         value={text}
         aria-label={t("composer.edit_label")}
-        onChange={(event) => setText(event.currentTarget.value)}
+        onChange={(event) => change(event.currentTarget.value)}
         onKeyDown={onKeyDown}
         onCompositionStart={ime.onCompositionStart}
         onCompositionEnd={ime.onCompositionEnd}
