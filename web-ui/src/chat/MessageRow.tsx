@@ -53,6 +53,12 @@ export const MessageRow = memo(function MessageRow({ message, grouped, marked, e
         ) : (
           <Body message={message} />
         )}
+        {message.late ? (
+          <div className="ch-mark">
+            <Icon name="clock" size={14} />
+            <span>{t("chat.late", { date: shortDate(message.created_ms) })}</span>
+          </div>
+        ) : null}
       </MessageHead>
       {(hovered || focused) && !editing && !deleted ? (
         <Actions message={message} own={own} onEdit={() => onEdit(message.seq)} onDelete={() => setDeleting(true)} />

@@ -17,7 +17,7 @@ export function OutboxRow({ item }: { item: OutboxItem }) {
     <article className="ch-msg" data-row="" data-unsent={item.status} tabIndex={-1} aria-label={me.display_name}>
       <MessageHead id={me.id} name={me.display_name} atMs={item.created_ms} grouped={false}>
         <Body message={{ body: item.body, edited_ms: null }} />
-        <div className="ch-unsent" data-failed={failed || undefined}>
+        <div className="ch-mark" data-failed={failed || undefined}>
           <Icon name={failed ? "alert" : "clock"} size={14} />
           <span>
             {item.status === "sending"

@@ -215,7 +215,7 @@ export const Timeline = forwardRef<TimelineHandle, Props>(function Timeline({ en
                 <Fragment key={message.seq}>
                   <Separators
                     message={message}
-                    before={timeline.messages[index - 1]}
+                    before={onTimeBefore(timeline.messages, index)}
                     divider={divider !== null && firstShownFrom(timeline.messages, divider) === message.seq}
                   />
                   <MessageRow
@@ -256,10 +256,18 @@ function firstShownFrom(messages: readonly Message[], seq: number): number | und
 function isGrouped(before: Message | undefined, message: Message): boolean {
   return (
     before !== undefined &&
+    !before.late &&
+    !message.late &&
     before.sender_id === message.sender_id &&
     message.created_ms - before.created_ms < GROUP_MS &&
     dayNumber(before.created_ms) === dayNumber(message.created_ms)
   );
+}
+
+/** The last message before that one that stands where its time says: those that arrived late divide no days. */
+function onTimeBefore(messages: readonly Message[], index: number): Message | undefined {
+  for (let at = index - 1; at >= 0; at -= 1) if (!messages[at]?.late) return messages[at];
+  return undefined;
 }
 
 /** The first row whose lower edge is in view, and where it stands. */
@@ -301,7 +309,7 @@ function moveFocus(event: KeyboardEvent<HTMLElement>): void {
 
 function Separators({ message, before, divider }: { message: Message; before: Message | undefined; divider: boolean }) {
   const { t } = useTranslation();
-  const newDay = !before || dayNumber(before.created_ms) !== dayNumber(message.created_ms);
+  const newDay = !message.late && (!before || dayNumber(before.created_ms) !== dayNumber(message.created_ms));
   const now = Date.now();
   const age = dayNumber(now) - dayNumber(message.created_ms);
   return (

@@ -60,7 +60,15 @@ function messageCreated(state: LiveState, message: Message): LiveState {
   let next = withEntry(state, message.channel_id, (entry) =>
     message.seq <= entry.channel.last_seq
       ? entry
-      : { ...entry, channel: { ...entry.channel, last_seq: message.seq, last_ms: message.created_ms } },
+      : {
+          ...entry,
+          // What arrived late has an older time.
+          channel: {
+            ...entry.channel,
+            last_seq: message.seq,
+            last_ms: Math.max(entry.channel.last_ms, message.created_ms),
+          },
+        },
   );
   next = withTimeline(next, message.channel_id, (held) => addCreated(held, message));
   if (message.sender_id === state.me.id) {
