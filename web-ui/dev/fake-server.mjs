@@ -1,5 +1,6 @@
 // A stand-in for the server, in memory, for working on the screens and on the browser test. Never part of the product.
-// usage: node dev/fake-server.mjs [port]; prints the set-up link.
+// usage: node dev/fake-server.mjs [port [port of a second node]]; prints the set-up link. Two nodes share one memory; what
+// a file named by HOLDFAST_PAIR_FILE asks for is done to them, see tests/web/failover.mjs.
 import { createHash, randomBytes, randomUUID } from "node:crypto";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
@@ -9,6 +10,16 @@ import { WebSocketServer } from "ws";
 
 const port = Number(process.argv[2] ?? 8099);
 const origin = `http://127.0.0.1:${port}`;
+/** The nodes; with one there is no pair. */
+const nodes = process.argv
+  .slice(2, 4)
+  .map(Number)
+  .concat(process.argv.length > 2 ? [] : [port])
+  .map((at) => ({ port: at, origin: `http://127.0.0.1:${at}`, sockets: new Set(), server: null }));
+const addresses = nodes.map((node) => node.origin);
+let active = nodes[0];
+/** How long a promotion takes here. */
+const PROMOTION_MS = 1_500;
 const dist = join(fileURLToPath(new URL(".", import.meta.url)), "..", "dist");
 const TYPES = {
   ".js": "text/javascript",
@@ -167,15 +178,15 @@ const match = (req, record) => {
 
 let tries = 0;
 const open = {
-  "GET /server": () => ({
+  "GET /server": ({ node }) => ({
     name: "holdfast",
     version: "0.1.0",
     organisation: settings?.organisation ?? "",
     default_locale: settings?.default_locale ?? "en",
     set_up: settings !== null,
     setup_locked: false,
-    node: { role: "active" },
-    addresses: [`${origin}`],
+    node: { role: node === active ? "active" : "standby" },
+    addresses,
     ca_fingerprint: digest("ca").toUpperCase().match(/../g).join(":"),
     min_password_chars: 10,
     message_bytes_max: 16384,
@@ -406,14 +417,16 @@ function route(table, method, path) {
   return null;
 }
 
-async function api(req, url) {
+async function api(req, url, node) {
   const path = url.pathname.slice("/api/v1".length);
+  if (req.method === "OPTIONS") return [204];
   if (path === "/tls/ca.pem") return [200, "PEM"];
   let text = "";
   for await (const chunk of req) text += chunk;
   const body = text ? JSON.parse(text) : {};
   const token = (req.headers.authorization ?? "").replace("Bearer ", "");
-  const context = { req, body, query: url.searchParams, token };
+  if (req.method !== "GET" && node !== active) throw fail(503, "not_active", whereTo());
+  const context = { req, body, query: url.searchParams, token, node };
   const free = route(open, req.method, path);
   const held = free ?? route(guarded, req.method, path);
   if (!held) throw fail(404, "not_found");
@@ -428,6 +441,22 @@ async function api(req, url) {
   return result === undefined ? [204] : [200, result];
 }
 
+const whereTo = () => ({ addresses, ...(active ? { active: active.origin } : {}) });
+
+/** What every answer of a pair tells, and what lets the page of the other node read it. */
+function pairHeaders(req) {
+  if (nodes.length < 2) return {};
+  const told = { "holdfast-nodes": addresses.join(", ") };
+  if (!addresses.includes(req.headers.origin)) return told;
+  return {
+    ...told,
+    "access-control-allow-origin": req.headers.origin,
+    "access-control-allow-methods": "GET, POST, PUT, PATCH, DELETE",
+    "access-control-allow-headers": "authorization, content-type, if-match",
+    "access-control-expose-headers": "holdfast-nodes, x-request-id, retry-after",
+  };
+}
+
 function serveFile(res, path) {
   const nonce = randomBytes(16).toString("base64");
   let file = join(dist, normalize(path));
@@ -438,23 +467,27 @@ function serveFile(res, path) {
     : readFileSync(file);
   res.writeHead(200, {
     "content-type": type,
-    "content-security-policy": `default-src 'self'; style-src 'self' 'nonce-${nonce}'; img-src 'self' data: blob:; connect-src 'self' ${origin.replace("http", "ws")}; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`,
+    "content-security-policy": `default-src 'self'; style-src 'self' 'nonce-${nonce}'; img-src 'self' data: blob:; connect-src 'self' ${addresses.flatMap((at) => [at, at.replace("http", "ws")]).join(" ")}; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'`,
   });
   res.end(data);
 }
 
-const server = createServer((req, res) => {
+const answer = (node) => (req, res) => {
   const url = new URL(req.url, origin);
   if (!url.pathname.startsWith("/api/")) return serveFile(res, url.pathname);
-  api(req, url)
+  api(req, url, node)
     .then(([status, body]) => {
-      res.writeHead(status, { "content-type": "application/json", "x-request-id": randomUUID() });
+      res.writeHead(status, {
+        "content-type": "application/json",
+        "x-request-id": randomUUID(),
+        ...pairHeaders(req),
+      });
       res.end(body === undefined ? undefined : JSON.stringify(body));
     })
     .catch((error) => {
       const status = error.status ?? 500;
       if (status === 500) console.error(error);
-      res.writeHead(status, { "content-type": "application/problem+json" });
+      res.writeHead(status, { "content-type": "application/problem+json", ...pairHeaders(req) });
       res.end(
         JSON.stringify({
           type: "about:blank",
@@ -467,13 +500,17 @@ const server = createServer((req, res) => {
         }),
       );
     });
-});
+};
 
-const live = new WebSocketServer({ server, path: "/api/v1/ws" });
-live.on("connection", (socket) => {
+const connection = (node) => (socket) => {
+  node.sockets.add(socket);
   socket.on("message", (data) => {
     const frame = JSON.parse(String(data));
     if (frame.op === "hello") {
+      if (node !== active) {
+        socket.send(JSON.stringify({ id: frame.id, error: { code: "not_active", detail: "", ...whereTo() } }));
+        return socket.close(4010, "not_active");
+      }
       const session = sessions.get(frame.token);
       if (!session) return socket.close(4001);
       socket.session = session;
@@ -483,7 +520,7 @@ live.on("connection", (socket) => {
       socket.send(
         JSON.stringify({
           id: frame.id,
-          ok: { user_id: socket.user.id, session_id: session.id, pos: String(pos), resumed, addresses: [] },
+          ok: { user_id: socket.user.id, session_id: session.id, pos: String(pos), resumed, addresses },
         }),
       );
       if (resumed) {
@@ -497,10 +534,16 @@ live.on("connection", (socket) => {
   });
   socket.on("close", () => {
     sockets.delete(socket);
+    node.sockets.delete(socket);
     if (socket.user && !onlineIds().has(socket.user.id))
       ephemeral(everyone(), { event: "presence", online: [], offline: [socket.user.id] });
   });
-});
+};
+
+for (const node of nodes) {
+  node.server = createServer(answer(node));
+  new WebSocketServer({ server: node.server, path: "/api/v1/ws" }).on("connection", connection(node));
+}
 
 /** With SEED=1 the organisation is there already, with people and history, for screenshots. */
 function seed() {
@@ -546,18 +589,54 @@ function seed() {
   say(cn, lin, "本周需求评审改到周四下午三点。", t);
   say(direct, lin, "Hi Ada, can you look at the report?", t + 100e3);
   say(news, ada, "Maintenance on Sunday, 22:00 to 22:10.", t);
+  general.messages.at(-4).late = true;
   general.members.get(ada.id).read_seq = 880;
 }
 
 if (process.env.SEED) seed();
-server.listen(port, "127.0.0.1", () => console.log(`${origin}/setup#${setupToken}`));
+for (const node of nodes.slice(1)) node.server.listen(node.port, "127.0.0.1");
+nodes[0].server.listen(port, "127.0.0.1", () => console.log(`${origin}/setup#${setupToken}`));
+
+function stop(node) {
+  for (const socket of node.sockets) socket.terminate();
+  node.server.close();
+  node.server.closeAllConnections();
+}
 
 // A file named by HOLDFAST_RESTART_FILE asks for a restart: the listener goes away for three seconds.
 const restartFile = process.env.HOLDFAST_RESTART_FILE;
 setInterval(() => {
   if (!restartFile || !existsSync(restartFile)) return;
   rmSync(restartFile);
-  for (const socket of sockets) socket.terminate();
-  server.close(() => setTimeout(() => server.listen(port, "127.0.0.1"), 3000));
-  server.closeAllConnections();
+  stop(nodes[0]);
+  setTimeout(() => nodes[0].server.listen(port, "127.0.0.1"), 3000);
 }, 100);
+
+// The words of tests/web/failover.mjs: kill the active node, start what is dead, switch over.
+const pairFile = process.env.HOLDFAST_PAIR_FILE;
+const other = (node) => nodes.find((held) => held !== node);
+const WISHES = {
+  kill() {
+    const dead = active;
+    active = null;
+    stop(dead);
+    setTimeout(() => {
+      active = other(dead);
+    }, PROMOTION_MS);
+  },
+  start() {
+    for (const node of nodes) if (!node.server.listening) node.server.listen(node.port, "127.0.0.1");
+  },
+  switch() {
+    const left = active;
+    active = other(left);
+    for (const socket of left.sockets) socket.close(4010, "not_active");
+  },
+};
+setInterval(() => {
+  if (!pairFile || !existsSync(pairFile)) return;
+  const wish = readFileSync(pairFile, "utf8").trim();
+  if (!wish) return;
+  WISHES[wish]();
+  rmSync(pairFile);
+}, 50);
