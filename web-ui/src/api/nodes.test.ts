@@ -93,6 +93,34 @@ describe("the addresses", () => {
   });
 });
 
+test("a new address does not change which one is used first", async () => {
+  localStorage.setItem(KEY, JSON.stringify([B, A]));
+  const nodes = await fresh();
+  const third = `${SCHEME}//c.test`;
+  nodes.learn([A, B, third]);
+  expect(JSON.parse(localStorage.getItem(KEY) ?? "")).toEqual([B, A, third]);
+});
+
+test("a page that its policy keeps from the other node says so, but not when it is fresh", async () => {
+  const nodes = await fresh();
+  nodes.learn([A, B]);
+  roles = { [A]: "standby", [B]: null };
+  const violation = new Event("securitypolicyviolation");
+  window.dispatchEvent(Object.assign(violation, { effectiveDirective: "connect-src" }));
+  let stuck = 0;
+  window.addEventListener(nodes.STUCK, () => {
+    stuck += 1;
+  });
+  const age = vi.spyOn(performance, "now").mockReturnValue(5_000);
+  const finding = nodes.find({ forMs: 2_000 });
+  await vi.advanceTimersByTimeAsync(2_500);
+  expect([await finding, stuck]).toEqual([false, 0]);
+  age.mockReturnValue(90_000);
+  void nodes.find({ forMs: 300 });
+  await vi.advanceTimersByTimeAsync(600);
+  expect(stuck).toBeGreaterThan(0);
+});
+
 describe("a search", () => {
   test("asks the one that was said to be active first, and goes there", async () => {
     const nodes = await fresh();

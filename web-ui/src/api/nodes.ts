@@ -20,7 +20,10 @@ export function backoffMs(attempt: number, random: () => number): number {
   return Math.round(full / 2 + (full / 2) * random());
 }
 
+const unique = (nodes: readonly string[]): string[] => [...new Set(nodes)];
+
 const own = window.location.origin;
+/** All addresses, this page's too, the one to use first; empty without a pair. */
 let known = read();
 let current = own;
 let leaving = new AbortController();
@@ -32,7 +35,7 @@ export const here = (): string => current;
 export const departure = (): AbortSignal => leaving.signal;
 
 /** Every address that may answer, the one in use first. */
-const candidates = (): string[] => [...new Set([current, ...known, own])];
+const candidates = (): string[] => unique([current, ...known, own]);
 
 /** Whether there is another node to go to. */
 export const paired = (): boolean => candidates().length > 1;
@@ -49,7 +52,7 @@ function clean(told: unknown): string[] {
       return [];
     }
   });
-  return [...new Set(found)];
+  return unique(found);
 }
 
 function read(): string[] {
@@ -64,7 +67,7 @@ function read(): string[] {
 function save(): void {
   try {
     if (known.length === 0) localStorage.removeItem(KEY);
-    else localStorage.setItem(KEY, JSON.stringify([...new Set([current, ...known])]));
+    else localStorage.setItem(KEY, JSON.stringify(known));
   } catch {
     // Storage may be forbidden; the addresses then last as long as the page.
   }
@@ -74,9 +77,10 @@ function save(): void {
 export function learn(told: unknown): void {
   if (!Array.isArray(told)) return;
   const found = clean(told);
-  const next = found.length > 1 ? found : [];
+  const next = found.length > 1 ? unique([...found, own]) : [];
   if (String([...next].sort()) === String([...known].sort())) return;
-  known = next;
+  // The first stays first: a page that was just loaded from the standby must not lead the other tabs there.
+  known = unique([...known, current, ...next]).filter((node) => next.includes(node));
   save();
 }
 
@@ -91,13 +95,24 @@ function moveTo(node: string): void {
 /** From now on this node is talked to; it said itself that it is the active one. */
 export function settle(node: string): void {
   moveTo(node);
-  if (known.length > 0) save();
+  if (known.length === 0) return;
+  known = unique([node, ...known]);
+  save();
 }
 
 window.addEventListener("storage", (event) => {
   if (event.key !== KEY) return;
   known = read();
   if (known[0]) moveTo(known[0]);
+});
+
+/** Told when the page cannot go where it has to: it was loaded before the pair existed, and its policy forbids it. */
+export const STUCK = "holdfast:stuck";
+/** A page that is younger has the policy of now: loading it again would not help. */
+const STUCK_AFTER_MS = 60_000;
+let forbidden = false;
+window.addEventListener("securitypolicyviolation", (event) => {
+  if (event.effectiveDirective === "connect-src") forbidden = true;
 });
 
 let search: Promise<boolean> | undefined;
@@ -155,6 +170,8 @@ function run(): Promise<boolean> {
       asked.add(node);
       const role = await roleOf(node);
       asked.delete(node);
+      if (forbidden && role && role !== "active" && node === own && performance.now() > STUCK_AFTER_MS)
+        window.dispatchEvent(new Event(STUCK));
       // An answer to a search that is over changes nothing.
       if (role !== "active" || mine !== wake) return;
       settle(node);

@@ -5,6 +5,7 @@ import { useDisclosure, useMediaQuery } from "@mantine/hooks";
 import { Outlet, useRouterState } from "@tanstack/react-router";
 import { useEffect } from "react";
 import { useTranslation } from "react-i18next";
+import { STUCK } from "../api/nodes";
 import { followAccount } from "../i18n";
 import { useLive } from "../store/live";
 import { unreadCount } from "../store/state";
@@ -24,6 +25,7 @@ export function Shell() {
   useTitle();
   useAccountLanguage();
   useGlobalKeys();
+  useFreshPage();
   return (
     <NavContext value={{ narrow: narrow ?? false, open: drawer.open, close: drawer.close }}>
       <a className="ch-skip" href="#messages">
@@ -50,6 +52,20 @@ export function Shell() {
       <Dialogs />
     </NavContext>
   );
+}
+
+/**
+ * Loads the page anew when it cannot follow the active node and its own node answers again. Drafts and unsent messages
+ * are kept; what is typed elsewhere is waited for.
+ */
+function useFreshPage(): void {
+  useEffect(() => {
+    const onStuck = () => {
+      if (!document.querySelector('.ch-edit, [role="dialog"]')) window.location.reload();
+    };
+    window.addEventListener(STUCK, onStuck);
+    return () => window.removeEventListener(STUCK, onStuck);
+  }, []);
 }
 
 function useTitle(): void {
