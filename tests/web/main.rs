@@ -1,5 +1,6 @@
 //! Two browsers chat through the release binary: starts it, hands `chat.mjs` its address and set-up link, and restarts
-//! it when the script asks for that.
+//! it when the script asks for that. And pages follow the active node of a pair: `failover.mjs`, against the stand-in
+//! for the server, which plays both nodes.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -85,44 +86,91 @@ fn wait<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-#[test]
-fn two_browsers_chat_in_both_languages() {
-    let scratch = tempfile::Builder::new().prefix("holdfast-web-").tempdir().unwrap();
-    let mut server = Server::start(scratch.path().join("data"));
-    let restart = scratch.path().join("restart");
-    let log = scratch.path().join("script.log");
-    let output = std::fs::File::create(&log).unwrap();
+/// Runs a script of this folder to its end; `meanwhile` is called again and again until then.
+fn run_script(name: &str, variables: &[(&str, &str)], mut meanwhile: impl FnMut()) {
+    let output = tempfile::NamedTempFile::new().unwrap();
+    let told = || std::fs::read_to_string(output.path()).unwrap();
     let mut script = Command::new("node")
-        .args(["--test", "tests/web/chat.mjs"])
+        .arg("--test")
+        .arg(format!("tests/web/{name}"))
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .env("HOLDFAST_URL", format!("https://{}", server.listen))
-        .env("HOLDFAST_SETUP_LINK", server.setup_link())
-        .env("HOLDFAST_RESTART_FILE", &restart)
+        .envs(variables.iter().copied())
         // node's runner refuses to run inside another one's environment.
         .env_remove("NODE_TEST_CONTEXT")
         .stdin(Stdio::null())
-        .stdout(output.try_clone().unwrap())
-        .stderr(output)
+        .stdout(output.reopen().unwrap())
+        .stderr(Stdio::inherit())
         .spawn()
         .unwrap();
     let deadline = Instant::now() + PATIENCE;
     let status = loop {
-        if restart.exists() {
-            std::fs::remove_file(&restart).unwrap();
-            server.restart();
-        }
+        meanwhile();
         if let Some(status) = script.try_wait().unwrap() {
             break status;
         }
         if Instant::now() > deadline {
             script.kill().unwrap();
             script.wait().unwrap();
-            panic!("the browsers took more than {PATIENCE:?}:\n{}", std::fs::read_to_string(&log).unwrap());
+            panic!("the browsers took more than {PATIENCE:?}:\n{}", told());
         }
         std::thread::sleep(Duration::from_millis(50));
     };
-    let told = std::fs::read_to_string(&log).unwrap();
+    let told = told();
     assert!(status.success(), "{told}");
     assert!(told.contains("# fail 0") || told.contains("ℹ fail 0"), "{told}");
     assert!(!told.contains("# skipped 1") && !told.contains("ℹ skipped 1"), "a step was skipped:\n{told}");
+}
+
+#[test]
+fn two_browsers_chat_in_both_languages() {
+    let scratch = tempfile::Builder::new().prefix("holdfast-web-").tempdir().unwrap();
+    let mut server = Server::start(scratch.path().join("data"));
+    let restart = scratch.path().join("restart");
+    let variables = [
+        ("HOLDFAST_URL", format!("https://{}", server.listen)),
+        ("HOLDFAST_SETUP_LINK", server.setup_link()),
+        ("HOLDFAST_RESTART_FILE", restart.display().to_string()),
+    ];
+    run_script("chat.mjs", &variables.each_ref().map(|(name, value)| (*name, value.as_str())), || {
+        if restart.exists() {
+            std::fs::remove_file(&restart).unwrap();
+            server.restart();
+        }
+    });
+}
+
+/// A process that is killed when dropped.
+struct StandIn(Child);
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A port that nobody listens on at this moment.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn pages_follow_the_active_node() {
+    let scratch = tempfile::Builder::new().prefix("holdfast-web-").tempdir().unwrap();
+    let wishes = scratch.path().join("wish");
+    let printed = scratch.path().join("printed");
+    let ports = [free_port(), free_port()].map(|port| port.to_string());
+    let mut node = Command::new("node");
+    node.arg("web-ui/dev/fake-server.mjs").args(&ports).env("HOLDFAST_PAIR_FILE", &wishes);
+    node.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(std::fs::File::create(&printed).unwrap());
+    let _stand_in = StandIn(node.spawn().unwrap());
+    let link = wait("both nodes listen", || std::fs::read_to_string(&printed).ok().filter(|text| text.ends_with('\n')));
+    let [first, second] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+    let variables = [
+        ("HOLDFAST_URL", first.as_str()),
+        ("HOLDFAST_OTHER_URL", &second),
+        ("HOLDFAST_SETUP_LINK", link.trim()),
+        ("HOLDFAST_PAIR_FILE", wishes.to_str().unwrap()),
+    ];
+    run_script("failover.mjs", &variables, || ());
 }

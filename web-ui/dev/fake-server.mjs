@@ -159,6 +159,9 @@ function addMessage(channel, senderId, client_id, body, created_ms = now()) {
     deleted_ms: null,
   };
   channel.messages.push(message);
+  // Whoever writes has read.
+  const writer = channel.members.get(senderId);
+  if (writer) writer.read_seq = message.seq;
   emit(membersOf(channel), { event: "message.created", message: { ...message } });
   return message;
 }
