@@ -160,7 +160,6 @@ test("a person signs in, in two tabs and on a small screen", async () => {
     username: PERSON.username,
     display_name: "Olivia Stone",
     password: PERSON.password,
-    device: "test",
   });
   await tab.evaluate((token) => localStorage.setItem("holdfast.token", token), signedIn.token);
   // Each browser shows its own language.

@@ -1,6 +1,6 @@
 //! Two browsers chat through the release binary: starts it, hands `chat.mjs` its address and set-up link, and restarts
-//! it when the script asks for that. And pages follow the active node of a pair: `failover.mjs`, against the stand-in
-//! for the server, which plays both nodes.
+//! it when the script asks for that. And pages follow the active node of a pair: `failover.mjs`, for which the active
+//! node is killed, started again and switched over.
 
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
@@ -139,38 +139,98 @@ fn two_browsers_chat_in_both_languages() {
     });
 }
 
-/// A process that is killed when dropped.
-struct StandIn(Child);
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment: the addresses of a pair are fixed before its nodes start.
 fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Two paired nodes.
+struct Pair {
+    nodes: [Server; 2],
+    active: usize,
+}
+
+/// The answer of one of the program's other commands.
+fn command(data: &Path, arguments: &[&str]) -> serde_json::Value {
+    let output = Command::new(program()).args(arguments).arg("--json").arg("--data").arg(data).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    serde_json::from_str(&out).unwrap()
+}
+
+impl Pair {
+    fn start(scratch: &Path) -> Self {
+        let [first, second] = ["first", "second"].map(|name| Self::prepare(&scratch.join(name)));
+        let first = Self::serve(first);
+        let made = command(&first.data, &["pair", "invite"]);
+        command(&second.0, &["pair", "join", "--yes", made["invitation"].as_str().unwrap()]);
+        let pair = Self { nodes: [first, Self::serve(second)], active: 0 };
+        pair.wait_until_protected();
+        pair
+    }
+
+    /// A data directory, and the address that the node in it will have.
+    fn prepare(data: &Path) -> (PathBuf, String) {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().mode(0o700).create(data).unwrap();
+        let listen = format!("127.0.0.1:{}", free_port());
+        let config = format!(
+            "[server]\nlisten = \"{listen}\"\npublic_url = \"https://{listen}\"\n[pair]\nlisten = \"127.0.0.1:{}\"\n",
+            free_port()
+        );
+        std::fs::write(data.join("holdfast.toml"), config).unwrap();
+        (data.to_owned(), listen)
+    }
+
+    fn serve((data, listen): (PathBuf, String)) -> Server {
+        let server = Server { child: spawn(&data, &listen), data, listen };
+        server.url();
+        server
+    }
+
+    fn wait_until_protected(&self) {
+        let status = || command(&self.nodes[self.active].data, &["status"])["pair"]["protected"].as_bool();
+        wait("both nodes have everything", || status().filter(|protected| *protected));
+    }
+
+    /// Does what the script asks for.
+    fn grant(&mut self, wish: &str) {
+        match wish.trim() {
+            "kill" => {
+                self.nodes[self.active].child.kill().unwrap();
+                self.nodes[self.active].child.wait().unwrap();
+                self.active = 1 - self.active;
+            }
+            "start" => {
+                self.nodes[1 - self.active].restart();
+                self.wait_until_protected();
+            }
+            "switch" => {
+                command(&self.nodes[self.active].data, &["switchover"]);
+                self.active = 1 - self.active;
+            }
+            other => panic!("not a wish: {other}"),
+        }
+    }
 }
 
 #[test]
 fn pages_follow_the_active_node() {
     let scratch = tempfile::Builder::new().prefix("holdfast-web-").tempdir().unwrap();
+    let mut pair = Pair::start(scratch.path());
     let wishes = scratch.path().join("wish");
-    let printed = scratch.path().join("printed");
-    let ports = [free_port(), free_port()].map(|port| port.to_string());
-    let mut node = Command::new("node");
-    node.arg("web-ui/dev/fake-server.mjs").args(&ports).env("HOLDFAST_PAIR_FILE", &wishes);
-    node.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).stdout(std::fs::File::create(&printed).unwrap());
-    let _stand_in = StandIn(node.spawn().unwrap());
-    let link = wait("both nodes listen", || std::fs::read_to_string(&printed).ok().filter(|text| text.ends_with('\n')));
-    let [first, second] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+    let [first, second] = pair.nodes.each_ref().map(|node| format!("https://{}", node.listen));
+    let link = pair.nodes[0].setup_link();
     let variables = [
         ("HOLDFAST_URL", first.as_str()),
         ("HOLDFAST_OTHER_URL", &second),
-        ("HOLDFAST_SETUP_LINK", link.trim()),
+        ("HOLDFAST_SETUP_LINK", &link),
         ("HOLDFAST_PAIR_FILE", wishes.to_str().unwrap()),
     ];
-    run_script("failover.mjs", &variables, || ());
+    run_script("failover.mjs", &variables, || {
+        if let Ok(wish) = std::fs::read_to_string(&wishes) {
+            pair.grant(&wish);
+            std::fs::remove_file(&wishes).unwrap();
+        }
+    });
 }
