@@ -21,7 +21,20 @@ pub struct StatusArgs {}
 /// Runs it.
 pub fn run(global: &Global, _args: &StatusArgs, output: &Output) -> Result<(), CliError> {
     let status = AdminClient::new(&global.data).request_blocking(Method::GET, STATUS_PATH, None)?;
-    output.show(&status, &text(&status))
+    output.show(&status, &format!("{}{}", headline(&status), text(&status)))
+}
+
+/// What an operator wants to know first, in sentences; the figures follow.
+fn headline(status: &Value) -> String {
+    let mut lines = String::new();
+    let sentences = [status.pointer("/pair/summary"), status.get("summary")];
+    for sentence in sentences.into_iter().flatten().filter_map(Value::as_str) {
+        lines.push_str(&format!("{sentence}\n"));
+    }
+    for notice in status.get("notices").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        lines.push_str(&format!("! {notice}\n"));
+    }
+    if lines.is_empty() { lines } else { lines + "\n" }
 }
 
 /// One line per figure, nested ones with dots: `disk.free_bytes`.

@@ -48,6 +48,7 @@ impl Applier {
         match self.shared.projection.state_hash_at(index) {
             Some(own) if own.to_bytes() != recorded => {
                 metrics::counter!(crate::ops::metrics::STATE_MISMATCHES_TOTAL).increment(1);
+                self.shared.mismatches.fetch_add(1, Ordering::Relaxed);
                 tracing::error!(
                     index,
                     "the state differs from the recorded state hash; stop the server, delete state/ in the data \

@@ -13,7 +13,7 @@ mod start;
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::Waker;
 use std::thread::JoinHandle;
 
@@ -28,6 +28,7 @@ use crate::core::command::Envelope;
 use crate::core::entry::{Entry, EntryKind};
 use crate::core::event::Event;
 use crate::core::machine;
+use crate::core::pair;
 use crate::core::refusal::{Refusal, RuleError};
 use crate::oplog::{LogError, LogPosition, LogReader};
 use crate::projection::Projection;
@@ -161,6 +162,10 @@ struct Shared {
     applied: AtomicU64,
     accepting: AtomicBool,
     isolated: AtomicBool,
+    /// The level of commands that every member of the pair understands.
+    level: AtomicU32,
+    /// How often the state differed from a recorded state hash.
+    mismatches: AtomicU64,
     /// There is no other data node: what is durable here is committed.
     alone: AtomicBool,
     /// The node was told to be active, and not since to step down.
@@ -224,6 +229,10 @@ impl Node {
         }
         if !self.shared.accepting.load(Ordering::Relaxed) {
             return Err(ProposeError::DiskFull);
+        }
+        if let Some(command) = &envelope.command {
+            let level = self.shared.level.load(Ordering::Relaxed);
+            pair::allowed(command, level).map_err(ProposeError::Refused)?;
         }
         let now_ms = now_ms();
         match machine::check(&self.shared.projection, envelope, now_ms) {
@@ -325,6 +334,17 @@ impl Node {
         }
         drop(fenced);
         self.kick();
+    }
+
+    /// Refuses commands above this level from now on: some member would not understand them.
+    pub fn set_level(&self, level: u32) {
+        self.shared.level.store(level, Ordering::Relaxed);
+    }
+
+    /// How often the state differed from a recorded state hash since the start. Anything but 0 is an alarm.
+    #[must_use]
+    pub fn state_mismatches(&self) -> u64 {
+        self.shared.mismatches.load(Ordering::Relaxed)
     }
 
     /// Tells when the role changes.

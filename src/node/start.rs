@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -150,6 +150,8 @@ impl Node {
             applied: AtomicU64::new(applied),
             accepting: AtomicBool::new(true),
             isolated: AtomicBool::new(false),
+            level: AtomicU32::new(crate::core::command::LEVEL),
+            mismatches: AtomicU64::new(0),
             alone: AtomicBool::new(options.alone),
             taking: AtomicBool::new(false),
             on_fatal: options.on_fatal.clone(),

@@ -317,7 +317,7 @@ fn make_directories(root: &Path) -> Result<(), DataDirError> {
 /// Paths of the directory that others may read or write, with their modes: what `doctor` warns of.
 pub fn loose_modes(root: &Path) -> io::Result<Vec<(PathBuf, u32)>> {
     let mut loose = Vec::new();
-    let names = std::iter::once("").chain(DIRECTORIES).chain(["node.toml", "setup-link.txt"]);
+    let names = std::iter::once("").chain(DIRECTORIES).chain(["node.toml", "setup-link.txt", "pair", "quarantine"]);
     for name in names {
         let path = if name.is_empty() { root.to_owned() } else { root.join(name) };
         match mode_of(&path) {

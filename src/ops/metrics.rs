@@ -33,6 +33,14 @@ pub const DELIVERIES_TOTAL: &str = "holdfast_deliveries_total";
 pub const SLOW_SESSIONS_TOTAL: &str = "holdfast_slow_sessions_total";
 /// State hashes that differ from the recorded ones (counter); anything but 0 is an alarm.
 pub const STATE_MISMATCHES_TOTAL: &str = "holdfast_state_mismatches_total";
+/// 1 on the active node, 0 on a standby (gauge).
+pub const ACTIVE: &str = "holdfast_active";
+/// Number of the highest epoch that the node has seen (gauge).
+pub const EPOCH: &str = "holdfast_epoch";
+/// 1 while every acknowledged record is on both data nodes (gauge); 0 also on a node that is alone.
+pub const PAIR_PROTECTED: &str = "holdfast_pair_protected";
+/// Records that the standby is behind (gauge).
+pub const REPLICATION_LAG_RECORDS: &str = "holdfast_replication_lag_records";
 /// HTTP requests by route, method and status (counter).
 pub const HTTP_REQUESTS_TOTAL: &str = "holdfast_http_requests_total";
 /// Seconds of an HTTP request by route (histogram).
@@ -78,7 +86,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, help: &'static str) 
 }
 
 /// The table. A metric that is not here does not exist.
-const METRICS: [Metric; 21] = [
+const METRICS: [Metric; 25] = [
     metric(LOG_FSYNC_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of one log fsync."),
     metric(COMMIT_BATCH_ENTRIES, Kind::Histogram(&BATCH_BUCKETS_ENTRIES), Unit::Count, "Entries in one commit batch."),
     metric(PROPOSAL_QUEUE_DEPTH, Kind::Gauge, Unit::Count, "Commands waiting for the log writer."),
@@ -92,6 +100,10 @@ const METRICS: [Metric; 21] = [
     metric(DELIVERIES_TOTAL, Kind::Counter, Unit::Count, "Events handed to sessions."),
     metric(SLOW_SESSIONS_TOTAL, Kind::Counter, Unit::Count, "Sessions ended because they read too slowly."),
     metric(STATE_MISMATCHES_TOTAL, Kind::Counter, Unit::Count, "State hashes unlike the recorded ones: an alarm."),
+    metric(ACTIVE, Kind::Gauge, Unit::Count, "1 on the active node, 0 on a standby."),
+    metric(EPOCH, Kind::Gauge, Unit::Count, "Number of the highest epoch seen."),
+    metric(PAIR_PROTECTED, Kind::Gauge, Unit::Count, "1 while both data nodes have every acknowledged record."),
+    metric(REPLICATION_LAG_RECORDS, Kind::Gauge, Unit::Count, "Records that the standby is behind."),
     metric(HTTP_REQUESTS_TOTAL, Kind::Counter, Unit::Count, "HTTP requests by route, method and status."),
     metric(HTTP_REQUEST_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of an HTTP request."),
     metric(LOGIN_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Failed logins by reason."),

@@ -260,6 +260,7 @@ impl Driver {
         self.settings_version = Some(settings.version());
         let (peer, witness) = settings.others(self.context.member);
         self.context.allow(&settings);
+        self.node.set_level(settings.level().min(self.context.identity.level));
         self.links.connect(&settings);
         self.node.set_alone(peer.is_none() && witness.is_none());
         self.step(Input::Settings(settings.protocol()))?;

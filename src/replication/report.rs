@@ -47,6 +47,8 @@ pub struct PairStatus {
     pub lag_seconds: u64,
     /// Whether this node's disk has room for what the active sends.
     pub has_room: bool,
+    /// Whether this node's state differs from what the active recorded of its own: an alarm.
+    pub state_differs: bool,
     /// Up to where records are known to be committed.
     pub committed_index: u64,
     /// The pairing that was agreed on.
@@ -129,7 +131,11 @@ impl PairHandle {
             role: role(status.role),
             epoch: status.epoch.number(),
             active: status.active,
-            summary: summary(&status, &settings),
+            summary: if self.node.state_mismatches() > 0 {
+                STATE_DIFFERS.to_owned()
+            } else {
+                summary(&status, &settings)
+            },
             protected: status.protected,
             exposed_since_ms: status.exposed_ms.map(|ms| now.saturating_sub(ms)),
             exposed_from: status.exposed_from,
@@ -140,6 +146,7 @@ impl PairHandle {
             lag_records,
             lag_seconds,
             has_room: context.lag.has_room(),
+            state_differs: self.node.state_mismatches() > 0,
             committed_index: self.node.committed_index(),
             pairing: PairingReport {
                 version: status.pairing.version,
@@ -199,6 +206,10 @@ const fn obstacle(why: NotAutomatic) -> &'static str {
         NotAutomatic::NoActive => "no node is active",
     }
 }
+
+/// What to do when the states of the two nodes differ.
+const STATE_DIFFERS: &str = "the state of this node differs from the active's: stop it, delete state/ in its data directory, start \
+                             it again; the state is rebuilt from the log";
 
 fn summary(status: &Status, settings: &PairSettings) -> String {
     if settings.version() == 0 {

@@ -41,7 +41,18 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
 /// The metrics in Prometheus's text format.
 pub(super) async fn metrics(State(app): State<App>) -> Response {
     refresh(&app);
+    refresh_pair(&app).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], app.metrics.render()).into_response()
+}
+
+/// Sets the gauges of the pair.
+async fn refresh_pair(app: &App) {
+    let Some(status) = app.pair.status().await else { return };
+    let gauge = |name: &'static str, value: f64| ::metrics::gauge!(name).set(value);
+    gauge(metrics::ACTIVE, f64::from(u8::from(app.node.role() == crate::node::Role::Active)));
+    gauge(metrics::EPOCH, status.epoch as f64);
+    gauge(metrics::PAIR_PROTECTED, f64::from(u8::from(status.protected)));
+    gauge(metrics::REPLICATION_LAG_RECORDS, status.lag_records as f64);
 }
 
 /// Sets the gauges that are read rather than counted.
