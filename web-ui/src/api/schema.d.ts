@@ -1824,6 +1824,8 @@ export interface components {
             quarantine: components["schemas"]["QuarantineReport"][];
             /** @description `active`, `standby`, or `candidate` while it asks for votes. */
             role: string;
+            /** @description Whether this node's state differs from what the active recorded of its own: an alarm. */
+            state_differs: boolean;
             /** @description The pair in one sentence. */
             summary: string;
             /** @description A planned switchover is under way. */
