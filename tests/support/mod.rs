@@ -7,13 +7,17 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part of the shared support")]
 
 pub(crate) mod http;
+pub(crate) mod load;
+pub(crate) mod pair;
 pub(crate) mod people;
 pub(crate) mod server;
 pub(crate) mod wait;
 pub(crate) mod ws;
 
 pub(crate) use http::{Answer, Api, Call};
+pub(crate) use load::{Book, Load};
+pub(crate) use pair::{Pair, PairOptions, Witness};
 pub(crate) use people::{Owner, PASSWORD, Person, unique};
-pub(crate) use server::{Command, Finished, Options, Server};
+pub(crate) use server::{Command, Finished, Options, Server, Site};
 pub(crate) use wait::{PATIENCE, until, within};
 pub(crate) use ws::{Frame, Ws};

@@ -28,11 +28,31 @@ pub(crate) struct Options {
     pub(crate) args: Vec<String>,
     /// More variables.
     pub(crate) env: Vec<(String, String)>,
+    /// Where it runs.
+    pub(crate) site: Site,
+}
+
+/// Where a process runs and listens: by default beside the test, on loopback.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// The address to listen on.
+    pub(crate) host: String,
+    /// The port for clients; 0 takes a free one at every start.
+    pub(crate) port: u16,
+    /// What is put before the program's command line, such as `ip netns exec NAME`: it must become the program itself, so
+    /// that the process id is the program's.
+    pub(crate) launcher: Vec<String>,
+}
+
+impl Default for Site {
+    fn default() -> Self {
+        Self { host: "127.0.0.1".to_owned(), port: 0, launcher: Vec::new() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tls: true, config: String::new(), data: None, args: Vec::new(), env: Vec::new() }
+        Self { tls: true, config: String::new(), data: None, args: Vec::new(), env: Vec::new(), site: Site::default() }
     }
 }
 
@@ -107,10 +127,8 @@ impl Server {
         // So that the address that is read next is the new one.
         let _ = std::fs::remove_file(self.data.join("run/address"));
         self.endpoint = None;
-        let mut command = program(&self.options.env);
-        command.arg("serve").arg("--data").arg(&self.data).args(["--listen", "127.0.0.1:0"]);
-        // Of its own for each server: two on one machine must not want the same peer port.
-        command.env("HOLDFAST_PAIR_LISTEN", format!("127.0.0.1:{}", self.peer_port));
+        let mut command = program(&self.options.site.launcher, &self.env());
+        command.arg("serve").arg("--data").arg(&self.data);
         if !self.options.tls {
             command.arg("--no-tls");
         }
@@ -232,6 +250,12 @@ impl Server {
         change(&mut self.options);
     }
 
+    /// Starts it again on the same directory and waits until it listens: a standby is not ready for traffic.
+    pub(crate) async fn start_again(&mut self) {
+        self.spawn();
+        self.listening().await;
+    }
+
     /// Stops the process in its tracks (SIGSTOP).
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
@@ -280,15 +304,46 @@ impl Server {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// The variables of every command on this data directory.
+    fn env(&self) -> Vec<(String, String)> {
+        let site = &self.options.site;
+        let mut env = vec![
+            ("HOLDFAST_SERVER_LISTEN".to_owned(), format!("{}:{}", site.host, site.port)),
+            // Of its own for each server: two on one machine must not want the same peer port.
+            ("HOLDFAST_PAIR_LISTEN".to_owned(), self.peer_address()),
+        ];
+        env.extend(self.options.env.iter().cloned());
+        env
+    }
+
+    /// Where other members reach it.
+    pub(crate) fn peer_address(&self) -> String {
+        format!("{}:{}", self.options.site.host, self.peer_port)
+    }
+
     /// Another command of the program on this data directory: `server.command(&["status", "--json"])`.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        Command::new(arguments).argument("--data").argument(&self.data.display().to_string())
+        let mut command = Command::new(arguments).argument("--data").argument(&self.data.display().to_string());
+        command.env = self.env();
+        if !self.options.tls {
+            command.env.push(("HOLDFAST_TLS_ENABLED".to_owned(), "false".to_owned()));
+        }
+        command.launcher.clone_from(&self.options.site.launcher);
+        command
     }
 }
 
 /// The program under test, with an environment in which no setting of the machine counts.
-fn program(env: &[(String, String)]) -> std::process::Command {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_holdfast"));
+pub(super) fn program(launcher: &[String], env: &[(String, String)]) -> std::process::Command {
+    let binary = env!("CARGO_BIN_EXE_holdfast");
+    let mut command = match launcher.split_first() {
+        None => std::process::Command::new(binary),
+        Some((first, rest)) => {
+            let mut command = std::process::Command::new(first);
+            command.args(rest).arg(binary);
+            command
+        }
+    };
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HOLDFAST_")) {
         command.env_remove(name);
     }
@@ -300,6 +355,8 @@ fn program(env: &[(String, String)]) -> std::process::Command {
 pub(crate) struct Command {
     arguments: Vec<String>,
     input: String,
+    env: Vec<(String, String)>,
+    launcher: Vec<String>,
 }
 
 /// What a command of the program did.
@@ -316,7 +373,8 @@ pub(crate) struct Finished {
 impl Command {
     /// A command without a data directory.
     pub(crate) fn new(arguments: &[&str]) -> Self {
-        Self { arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(), input: String::new() }
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        Self { arguments, input: String::new(), env: Vec::new(), launcher: Vec::new() }
     }
 
     /// One more argument.
@@ -342,7 +400,7 @@ impl Command {
         let outputs = tempfile::tempdir().unwrap();
         let files = ["in", "out", "err"].map(|name| outputs.path().join(name));
         std::fs::write(&files[0], &self.input).unwrap();
-        let mut child = program(&[])
+        let mut child = program(&self.launcher, &self.env)
             .args(&self.arguments)
             .stdin(File::open(&files[0]).unwrap())
             .stdout(File::create(&files[1]).unwrap())

@@ -111,6 +111,31 @@ impl Ws {
         answer["error"].clone()
     }
 
+    /// Connects and says hello without a position; an error when the node does not want it or does not answer.
+    pub(crate) async fn try_connect(api: &Api) -> Result<Self, Value> {
+        let mut ws = Self::open(api.endpoint(), None).await.map_err(Value::from)?;
+        ws.try_ask(json!({"op": "hello", "token": api.token()})).await?;
+        Ok(ws)
+    }
+
+    /// Sends a request and gives the answer's `ok`; else its `error`, or null when the connection ended. Events that come
+    /// before it are dropped.
+    pub(crate) async fn try_ask(&mut self, mut body: Value) -> Result<Value, Value> {
+        self.next_id += 1;
+        let id = self.next_id.to_string();
+        body["id"] = id.clone().into();
+        self.socket.send(Message::text(body.to_string())).await.map_err(|_| Value::Null)?;
+        loop {
+            match self.read_on().await {
+                Frame::Json(mut value) if value["id"] == *id => {
+                    return if value["ok"].is_null() { Err(value["error"].take()) } else { Ok(value["ok"].take()) };
+                }
+                Frame::Json(_) => {}
+                Frame::Closed(_) => return Err(Value::Null),
+            }
+        }
+    }
+
     /// The next event or answer, or the close.
     pub(crate) async fn next(&mut self) -> Frame {
         let frame = match self.events.pop_front() {
