@@ -577,3 +577,5 @@ pub const DRIVER_EVENTS_MAX: usize = 1_024;
 /// How long a control link may take to be made: less than `fail_after`, so that one dead address does not cost the
 /// heartbeats over another.
 pub const CONTROL_DIAL_MS_MAX: u64 = 1_000;
+/// How often the active looks whether the pair's settings say of the members what these say of themselves.
+pub const PAIR_TRUTH_MS: u64 = 2_000;

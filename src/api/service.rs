@@ -134,7 +134,7 @@ impl Service {
             PairService::open(pair_options(&options, (place, public_url.clone()), (&hub, &face))).map_err(failed)?;
         let alone = pair.is_alone();
         let (node, report) = start_node(&options.dir, &pair, hub.clone()).await?;
-        let (runtime, pair) = pair.with_node(node.clone());
+        let (runtime, pair) = pair.with_node(node.clone()).map_err(failed)?;
         let pair_thread = runtime.spawn().map_err(failed)?;
         if alone {
             let mut role = node.watch_role();

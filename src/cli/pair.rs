@@ -15,7 +15,7 @@ use crate::ops::datadir::DataDir;
 use crate::replication::invite::{Applicant, Invitation, join};
 use crate::replication::net::TcpNet;
 use crate::replication::pki::PairPki;
-use crate::replication::{host_name, level_held};
+use crate::replication::{begin_membership, host_name, level_held};
 
 /// `holdfast pair`
 #[derive(Clone, Debug, Args)]
@@ -194,6 +194,7 @@ fn join_pair(global: &Global, args: &JoinArgs, output: &Output) -> Result<(), Cl
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::failed)?;
     let joined = runtime.block_on(Box::pin(join(&TcpNet, &invitation, &applicant, &pair_dir)));
     let membership = joined.map_err(CliError::failed)?.membership();
+    begin_membership(&pair_dir).map_err(CliError::failed)?;
     dir.adopt(&membership.cluster, membership.member).map_err(CliError::failed)?;
     drop(lock);
     let state = json!({ "member": membership.member, "data": dir.root(), "client_url": applicant.client_url });

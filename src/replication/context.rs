@@ -86,6 +86,8 @@ pub(super) struct Context {
     /// Up to where records are committed.
     pub(super) committed: watch::Sender<u64>,
     pub(super) contacts: Contacts,
+    /// What other members said of themselves when a link was made: their level, where clients reach them.
+    pub(super) hellos: Mutex<BTreeMap<Member, (u32, String)>>,
     pub(super) lag: LagCell,
     pub(super) notices: Notices,
     pub(super) face: Face,
@@ -121,7 +123,19 @@ impl Context {
     ) -> Result<(Welcome, Link), LinkError> {
         let hello = self.hello(class);
         let Some(tls) = self.tls.get() else { return Err(LinkError::CertificateRequired) };
-        link::dial(&*self.net, tls, Target { address, member }, &hello).await
+        let (welcome, link) = link::dial(&*self.net, tls, Target { address, member }, &hello).await?;
+        self.note_hello(&welcome.hello);
+        Ok((welcome, link))
+    }
+
+    /// Remembers what a member says of itself.
+    pub(super) fn note_hello(&self, hello: &Hello) {
+        self.hellos.lock().insert(hello.member, (hello.level, hello.client_url.clone()));
+    }
+
+    /// What a member said of itself: its level, where clients reach it. `None`: it was not heard since the start.
+    pub(super) fn hello_of(&self, member: Member) -> Option<(u32, String)> {
+        self.hellos.lock().get(&member).cloned()
     }
 
     /// What this member says first on a link.

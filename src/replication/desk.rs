@@ -135,6 +135,52 @@ impl Desk {
         self.update(actor, update).await.map(|_| ())
     }
 
+    /// As long as this node is the active: keeps what the settings say of the members true, as they change with an upgrade
+    /// or another configuration.
+    pub(super) async fn keep_settings_true(self) {
+        let mut look = tokio::time::interval(Duration::from_millis(limits::PAIR_TRUTH_MS));
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut refused = None;
+        loop {
+            look.tick().await;
+            let settings = self.context.settings.latest();
+            if self.node.role() != crate::node::Role::Active || settings.version() == 0 {
+                continue;
+            }
+            let Some(update) = self.true_settings(&settings) else { continue };
+            if refused.as_ref() == Some(&update) {
+                continue; // the rules said no; they will say it again
+            }
+            if let Err(error) = self.update(Actor::system(), update.clone()).await {
+                tracing::warn!(%error, "what the members say of themselves could not be taken into the pair's settings");
+                refused = Some(update);
+            }
+        }
+    }
+
+    /// The change that makes the settings say what the members say; `None` when they do.
+    fn true_settings(&self, settings: &PairSettings) -> Option<UpdatePair> {
+        let mut update = settings.to_update();
+        for member in &mut update.members {
+            let number = Member::try_from(member.number).ok()?;
+            let own = number == self.context.member;
+            let (level, client_url) = if own {
+                (self.context.identity.level, self.context.identity.client_url.clone())
+            } else {
+                let Some(told) = self.context.hello_of(number) else { continue };
+                told
+            };
+            member.level = level;
+            if member.kind() == PairMemberKind::Data && pair::is_client_url(&client_url) {
+                member.client_url = client_url;
+            }
+            if own && !self.addresses.is_empty() {
+                member.addresses = self.addresses.to_vec();
+            }
+        }
+        (update.members != settings.0.members).then_some(update)
+    }
+
     fn note(&self, what: PairEvent, (member, text): (Member, String)) {
         let note = NotePair { what: what.into(), member: member.into(), text, ..NotePair::default() };
         self.context.notices.write_later(note);

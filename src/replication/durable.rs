@@ -18,6 +18,15 @@ impl DurableFile {
         Ok(Self { path: pair_dir.join("durable.bin") })
     }
 
+    /// Gives a member that has just joined an empty state: under its new number it has voted for nobody. One that has none
+    /// at all later has lost it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn begin(pair_dir: &Path) -> std::io::Result<()> {
+        Self::at(pair_dir)?.save(&Durable::default())
+    }
+
     /// The data node's state; `None` when it never had one.
     pub(super) fn load(&self) -> std::io::Result<Option<Durable>> {
         self.read()?.map(|bytes| Durable::from_bytes(&bytes).map_err(|e| self.unreadable(e))).transpose()

@@ -36,6 +36,9 @@ impl LinkHandler for Handler {
         let (context, node) = (self.context.clone(), self.node.clone());
         let member = peer.hello.member;
         let class = link.class();
+        if class != Class::Join {
+            context.note_hello(&peer.hello);
+        }
         if class == Class::Join {
             let inviter = self.pair.inviter();
             return Box::pin(async move {

@@ -47,6 +47,15 @@ mod witness;
 pub use context::{Identity, LinkState, Restart};
 pub use desk::{DeskError, ForceReport, host_name, level_held};
 pub use driver::DriverHandle;
+
+/// Gives a data node that has just joined, with its files in `pair_dir`, an empty memory of votes.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn begin_membership(pair_dir: &std::path::Path) -> std::io::Result<()> {
+    durable::DurableFile::begin(pair_dir)
+}
+
 pub use face::Face;
 pub use hooks::Hooks;
 pub use rejoin::{Place, RejoinError, settle};

@@ -119,8 +119,15 @@ impl PairService {
     }
 
     /// Joins the started node with the protocol. The returned part has to be run.
-    #[must_use]
-    pub fn with_node(self, node: Node) -> (PairRuntime, PairHandle) {
+    ///
+    /// # Errors
+    /// [`PairError`]: the log knows this node as the member of a pair, but its memory of votes is gone.
+    pub fn with_node(self, node: Node) -> Result<(PairRuntime, PairHandle), PairError> {
+        let known = self.settings.refresh(&node).map_err(failed)?;
+        let (peer, witness) = known.others(self.options.identity.member);
+        if self.state.is_none() && (peer.is_some() || witness.is_some()) {
+            return Err(PairError(MEMORY_LOST.to_owned()));
+        }
         let end = node.log().last_position();
         self.watcher.opened(end);
         let identity = self.options.identity.clone();
@@ -136,6 +143,7 @@ impl PairService {
             active_epoch: watch::Sender::new(None),
             committed: watch::Sender::new(node.committed_index()),
             contacts: Contacts::default(),
+            hellos: parking_lot::Mutex::default(),
             lag: LagCell::default(),
             notices: Notices::new(self.options.identity.member),
             face: self.options.face.clone(),
@@ -177,9 +185,13 @@ impl PairService {
             enabled,
             on_fatal: self.options.on_fatal,
         };
-        (runtime, handle)
+        Ok((runtime, handle))
     }
 }
+
+/// What to do with a member that does not know any more for whom it has voted.
+const MEMORY_LOST: &str = "this node belongs to a pair, but the files in pair/ of its data directory are gone, and with them \
+                           its memory of votes: empty the data directory and let it join again with a new invitation";
 
 impl PairOptions {
     fn pair_dir(&self) -> PathBuf {
@@ -224,6 +236,7 @@ impl PairRuntime {
         };
         let hooks = tokio::spawn(self.hooks.run(node.watch_role(), epoch));
         let salvage = tokio::spawn(salvage::keep_sending(context.clone()));
+        let truth = tokio::spawn(self.handler.pair.desk.clone().keep_settings_true());
         let listening = tokio::spawn(listen(context.clone(), self.handler, (self.listen, self.enabled)));
         if let Err(error) = self.driver.run().await {
             (self.on_fatal)(&format!("the state of the pair cannot be written: {error}"));
@@ -231,6 +244,7 @@ impl PairRuntime {
         context.ending.cancel();
         hooks.abort();
         salvage.abort();
+        truth.abort();
         drop(listening.await);
     }
 }
