@@ -67,7 +67,7 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
     let loaded = args.load_config(&global.data)?;
     let (dir, lock) = DataDir::open_locked(&global.data).map_err(CliError::failed)?;
     let logging = &loaded.config.logging;
-    let (_control, _guard) = logging::install(&LogOptions {
+    let (_control, guard) = logging::install(&LogOptions {
         dir: Some(global.data.join("logs")),
         format: logging.format,
         filter: logging.level.clone(),
@@ -87,6 +87,8 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
     let ended = runtime.block_on(serve(options, output));
     // What is left are requests that nobody waits for; the log and the state are closed already.
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    // The last lines must be written before this process becomes another.
+    drop(guard);
     match ended? {
         Ended::Stopped => Ok(()),
         Ended::StartAgain => Err(start_again()),

@@ -10,7 +10,7 @@ use super::queue::{Proposal, Received, Work};
 use super::{NodeEvents, ProposeError, ReplyTo, Shared};
 use crate::core::entry::{Entry, EntryKind, Origin};
 use crate::limits;
-use crate::oplog::{Appended, LogError, LogWriter};
+use crate::oplog::{self, Appended, LogError, LogWriter};
 use crate::ops::metrics;
 
 /// Entries that are durable, with who waits for each.
@@ -204,12 +204,14 @@ fn batch_len(proposals: &[Proposal]) -> usize {
     within.count().max(1)
 }
 
-/// How much of what came from the active goes into one append.
+/// How much of what came from the active goes into one append: what the log takes at once, counted before compression.
 fn received_len(received: &[Received]) -> usize {
-    let mut bytes = 0;
+    let mut bytes = 0_usize;
     let within = received.iter().take_while(|one| {
-        bytes += one.frames.len();
-        bytes <= limits::COMMIT_BYTES_MAX
+        // What cannot be read is refused by itself, and takes nothing else with it.
+        let summary = oplog::summarize(&one.frames).map_or(usize::MAX, |summary| summary.append_bytes);
+        bytes = bytes.saturating_add(summary);
+        bytes <= limits::LOG_APPEND_BYTES_MAX / 2
     });
     within.count().max(1)
 }
