@@ -215,6 +215,8 @@ impl Driver {
     /// The log's durable end moved: by own records, or by those of the active that this node follows.
     fn log_moved(&mut self) -> std::io::Result<()> {
         let end = self.log_end();
+        // Without this the active would never notice that the standby's ack is overdue.
+        self.step(Input::Written { index: end.index })?;
         self.step(Input::Synced { log: end })?;
         self.equal_to_active()
     }

@@ -112,8 +112,10 @@ impl DataMember {
         };
         let solo = active.solo;
         if solo {
-            // The record counts from now on, not the operator's word.
+            // The record counts from now on, not the operator's word; and what was asked for is granted. Asked again after
+            // every answer, the two would never stop to replace one record by the other.
             active.forced = false;
+            active.overdue = false;
         }
         self.keep_copy(pairing);
         if solo && !was_solo {

@@ -44,6 +44,19 @@ fn a_new_witness_is_told_before_its_record_entitles() {
 }
 
 #[test]
+fn a_witness_and_a_standby_that_has_everything_are_asked_once_each() {
+    let mut node = lone();
+    node.step(members(Some(B), Some(W)));
+    let epoch = Epoch::new(1, A);
+    assert_eq!(request(&node.record(Pairing::default())), Some((0, PairingState::Solo { epoch, from: 1 })));
+    node.record(solo(1, epoch));
+    assert_eq!(request(&node.ack(1)), Some((1, PairingState::Paired { standby: B })));
+    // Nothing waits for a right to go on alone: the record is not changed back and forth for ever.
+    assert_eq!(request(&node.record(paired(2, A))), None);
+    assert_eq!(request(&node.fire(Timer::Heartbeat)), None);
+}
+
+#[test]
 fn a_new_witness_of_a_solo_active_is_told_solo() {
     let mut node = lone();
     node.step(members(Some(B), Some(W)));
