@@ -92,12 +92,15 @@ impl Desk {
     }
 
     /// The addresses at which the others reach this node: as configured, else the one that packets leave from.
-    fn own_addresses(&self) -> Vec<String> {
+    fn own_addresses(&self) -> Result<Vec<String>, DeskError> {
         if !self.addresses.is_empty() {
-            return self.addresses.to_vec();
+            return Ok(self.addresses.to_vec());
         }
-        let ip = if self.listen.ip().is_unspecified() { outward_address() } else { self.listen.ip() };
-        vec![SocketAddr::new(ip, self.listen.port()).to_string()]
+        let given = Some(self.listen.ip()).filter(|ip| !ip.is_unspecified());
+        let unknown =
+            "this machine has no network: say in pair.addresses of the configuration file where the others reach it";
+        let ip = given.or_else(outward_address).ok_or_else(|| DeskError::new("pair_address", unknown))?;
+        Ok(vec![SocketAddr::new(ip, self.listen.port()).to_string()])
     }
 
     /// Proposes a change of the pair and waits until it is committed and known here.
@@ -120,7 +123,7 @@ impl Desk {
         let me = PairMember {
             number: own.into(),
             kind: PairMemberKind::Data.into(),
-            addresses: self.own_addresses(),
+            addresses: self.own_addresses()?,
             client_url: self.context.identity.client_url.clone(),
             fingerprint: pki.as_allowed().fingerprint.to_vec().into(),
             name: host_name(),
@@ -251,13 +254,28 @@ fn told(error: &DeskError) -> Refused {
     Refused::new(error.code, &error.text, Epoch::default())
 }
 
-/// The address that packets to the outside leave from; loopback when there is no way out. No packet is sent.
-fn outward_address() -> IpAddr {
-    let asked = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| {
-        socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9))?;
-        socket.local_addr()
-    });
-    asked.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |address| address.ip())
+/// The address that packets to the outside leave from; without a way out the one on the first network that this machine
+/// is attached to. No packet is sent.
+fn outward_address() -> Option<IpAddr> {
+    let routes = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let somewhere = std::iter::once(Ipv4Addr::new(192, 0, 2, 1)).chain(attached_networks(&routes));
+    let leaving = |to: Ipv4Addr| {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    somewhere.filter_map(leaving).find(|ip| !ip.is_loopback() && !ip.is_unspecified())
+}
+
+/// The first host of every network without a gateway in a table of routes as in `/proc/net/route` (proc(5)): the second
+/// column is the network, the third the gateway, as hexadecimal words of this machine.
+fn attached_networks(routes: &str) -> impl Iterator<Item = Ipv4Addr> {
+    routes.lines().skip(1).filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let (network, gateway) = (u32::from_str_radix(words.next()?, 16).ok()?, words.next()?);
+        let first = u32::from_be_bytes(network.to_ne_bytes()).wrapping_add(1);
+        (network != 0 && gateway == "00000000").then(|| Ipv4Addr::from(first))
+    })
 }
 
 /// What people call this machine.
@@ -300,7 +318,7 @@ impl PairHandle {
             self.enable(tls).await.map_err(port)?;
         }
         let invitation =
-            desk.invites.invite(&pki, desk.own_addresses(), (kind, now_ms())).map_err(DeskError::failed)?;
+            desk.invites.invite(&pki, desk.own_addresses()?, (kind, now_ms())).map_err(DeskError::failed)?;
         desk.note(
             PairEvent::Invited,
             (0, if kind == PairMemberKind::Witness { "witness" } else { "standby" }.to_owned()),
@@ -436,4 +454,19 @@ fn stopping() -> DeskError {
 #[must_use]
 pub fn level_held(level_max: u32) -> u32 {
     if level_max == 0 { LEVEL } else { LEVEL.min(level_max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_way_out_is_on_its_attached_networks() {
+        let table = "Iface\tDestination\tGateway \tFlags\n\
+                     eth0\t00000000\t0100A8C0\t0003\neth0\t0000A8C0\t00000000\t0001\n\
+                     eth1\t004E0A0A\t00000000\t0001\nbroken line\nx\n";
+        let found: Vec<Ipv4Addr> = attached_networks(table).collect();
+        assert_eq!(found, [Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(10, 10, 78, 1)]);
+        assert_eq!(attached_networks("").count(), 0);
+    }
 }
