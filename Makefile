@@ -16,7 +16,7 @@ SECONDS_EACH ?= 10
 SEED ?=
 ROUNDS ?= 5000
 
-.PHONY: help build run test verify fix bench crash ui tools chromium clean
+.PHONY: help build run test verify fix bench crash ui tools chromium network clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -50,7 +50,12 @@ chromium:
 	@command -v cargo-nextest >/dev/null || cargo nextest --version >/dev/null 2>&1 || { \
 	  echo "cargo-nextest is missing: trying cargo install"; cargo install --locked cargo-nextest; }
 
-test: build chromium ## Set everything up and run all tests
+network:
+	@[ "$$(id -u)" != 0 ] || { command -v ip && command -v arping; } >/dev/null || { \
+	  echo "ip or arping is missing: trying apt-get"; \
+	  apt-get update -qq && apt-get install -y -qq iproute2 iputils-arping || { echo "install them: apt-get install iproute2 iputils-arping"; exit 1; }; }
+
+test: build chromium network ## Set everything up and run all tests
 	@ldd $(BINARY) 2>&1 | grep -q 'statically linked' || { echo "$(BINARY) is not statically linked"; exit 1; }
 	cd web-ui && npm run check && npm test && npm run size
 	HOLDFAST_RELEASE_BINARY=$(abspath $(BINARY)) cargo nextest run --locked --no-fail-fast

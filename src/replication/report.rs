@@ -221,6 +221,9 @@ fn summary(status: &Status, settings: &PairSettings) -> String {
     let Some(active) = status.active else {
         return "no node is active: nothing can be sent until one is".to_owned();
     };
+    if status.role != Role::Active && status.not_automatic == Some(NotAutomatic::PeerSilent) {
+        return format!("{} is silent, and this node has not taken over: the notices say why", name(active));
+    }
     if status.isolated {
         return format!("{} is isolated: it acknowledges nothing until another member is heard", name(active));
     }
