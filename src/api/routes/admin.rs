@@ -166,11 +166,13 @@ pub(super) struct NodeStatus {
 /// The state of the node, as the status page and `holdfast status` show it.
 pub(super) async fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
     let hub = app.hub.stats();
+    let pair = app.pair.status().await;
     let state = app.node.projection().stats().map_err(ApiError::internal)?;
     Ok(NodeStatus {
         version: env!("CARGO_PKG_VERSION"),
         role: app.node.role(),
-        epoch: app.node.epoch(),
+        // A standby has no epoch of its own; it knows the active's.
+        epoch: pair.as_ref().map_or_else(|| app.node.epoch(), |pair| pair.epoch),
         uptime_seconds: app.started.elapsed().as_secs(),
         applied_index: app.node.applied_index(),
         durable_index: app.node.log().last_durable_index(),
@@ -181,7 +183,7 @@ pub(super) async fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
         users_online: hub.users_online,
         log_bytes: app.node.log().segments().iter().map(|segment| segment.bytes).sum(),
         state_bytes: state.disk_bytes,
-        pair: app.pair.status().await,
+        pair,
         disk: app.disk.check().map_err(ApiError::internal)?,
         certificate: app.tls.as_ref().map(|tls| (*tls.info()).clone()),
         notices: app.notices.lock().clone(),
