@@ -39,11 +39,15 @@ impl DataMember {
         if self.is_lone() {
             return self.promote_lone();
         }
+        self.ask_for_pre_votes();
+        self.arm(Timer::Candidacy, self.settings.heartbeat_ms * 2 + self.stagger_ms());
+    }
+
+    pub(super) fn ask_for_pre_votes(&mut self) {
         let message = Message::PreVote { epoch: self.durable.epoch.next(self.me), log: self.log };
         for to in [self.durable.peer, self.durable.witness].into_iter().flatten() {
             self.send(to, message);
         }
-        self.arm(Timer::Candidacy, self.settings.heartbeat_ms * 2 + self.stagger_ms());
     }
 
     pub(super) fn candidacy_failed(&mut self) {

@@ -55,6 +55,19 @@ fn a_standby_behind_waits_and_says_why() {
     assert_eq!(node.role(), Role::Standby);
 }
 
+/// The checker's finding: an active that dies before the first comparison must not leave its standby waiting for ever.
+#[test]
+fn a_standby_that_was_not_compared_yet_is_blind() {
+    let mut node = standby(Pairing::default());
+    node.beat(A, 5, paired(1, A));
+    let after_ms = 2 * settings().promote_after_ms;
+    let armed = node.beat(A, 5, paired(1, A));
+    assert!(armed.contains(&Effect::Arm { timer: Timer::PromoteAfter, after_ms }));
+    node.fire(Timer::PromoteAfter);
+    let told = notices(&node.step(probed(true, false)));
+    assert!(matches!(told[0], Notice::Promoted { blind: true, unvoted: true, .. }));
+}
+
 #[test]
 fn a_restarted_standby_waits_twice_as_long_and_says_that_it_cannot_know() {
     let durable = Durable { epoch: Epoch::new(1, A), pairing: paired(1, A), peer: Some(A), ..Durable::default() };
