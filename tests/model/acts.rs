@@ -118,6 +118,7 @@ impl Check {
                 }
             }
         }
+        // A witness may be told of a membership too early: its vote does not rest on that list.
         let last = world.nodes.iter().map(|node| node.log.membership(node.log.len())).max().unwrap_or(0);
         if last > 0 {
             let witnesses = world.members().filter(|member| *member >= FIRST_WITNESS);

@@ -19,7 +19,7 @@ const WRITE_EVERY_MS: u64 = 50;
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
     Acknowledges,
-    /// The witness's record names the node that is gone, and the one that is left says so.
+    /// The record says Solo and does not name the one that is left as the newest active, and that one says so.
     WaitsForTheMissing,
     Stuck,
 }
@@ -63,11 +63,13 @@ pub(crate) fn heals(world: &World, dead: Option<Member>) -> Verdict {
         run.now_ms = at_ms;
         run.happen(event);
     }
-    let own = run.nodes.values().map(|node| node.member.durable().pairing);
-    let records = world.witnesses.iter().map(|witness| witness.durable().pairing).chain(own);
-    let names_the_dead = records
-        .into_iter()
-        .any(|pairing| matches!(pairing.state, PairingState::Solo { epoch, .. } if Some(epoch.member()) == dead));
+    let is_solo_of = |state, wanted: fn(Member, Option<Member>) -> bool| matches!(state, PairingState::Solo { epoch, .. } if wanted(epoch.member(), dead));
+    let by_witness = |witness: &Witness| is_solo_of(witness.durable().pairing.state, |named, dead| Some(named) == dead);
+    // Without a witness a record of an earlier epoch may even name the survivor: it met a newer epoch since, and cannot
+    // know what was acknowledged in that.
+    let by_itself = |node: &Node| is_solo_of(node.member.durable().pairing.state, |_, _| true);
+    let alone = world.witnesses.is_empty();
+    let names_the_dead = world.witnesses.iter().any(by_witness) || (alone && run.nodes.values().any(by_itself));
     match (run.acknowledged, names_the_dead && run.waits) {
         (true, _) => Verdict::Acknowledges,
         (false, true) => Verdict::WaitsForTheMissing,

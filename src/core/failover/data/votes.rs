@@ -163,9 +163,13 @@ impl DataMember {
         let witness = self.durable.witness.is_some();
         let alone = how.unvoted && !witness;
         if let (Some(peer), false) = (self.durable.peer, witness) {
-            // The own record is the one that counts: of this epoch, so that no copy of an earlier one outlives it.
+            // The own record is the one that counts: of this epoch, so that no copy of an earlier one outlives it. That
+            // both hold everything is said again only if the last record said so: a standby that lacks what was
+            // acknowledged alone must not take it for granted before it has caught up.
             let from = self.log.index + 1;
-            let state = if alone { PairingState::Solo { epoch, from } } else { PairingState::Paired { standby: peer } };
+            let paired = !alone && self.durable.pairing.is_paired(self.me, peer);
+            let state =
+                if paired { PairingState::Paired { standby: peer } } else { PairingState::Solo { epoch, from } };
             let version = self.durable.pairing.version + 1;
             self.durable.pairing = Pairing { version, epoch, active: self.me, state };
         }

@@ -135,6 +135,21 @@ fn both_up_and_nobody_active_the_peer_votes() {
     assert_eq!(commits(&node.write(7)), NONE, "promoted by a vote, it needs the peer");
 }
 
+/// The checker's finding: a voted promotion after a time alone must not tell the standby that it holds everything.
+#[test]
+fn a_voted_promotion_does_not_make_the_standby_complete() {
+    let durable =
+        Durable { epoch: Epoch::new(1, A), pairing: solo(3, Epoch::new(1, A)), peer: Some(B), ..Durable::default() };
+    let mut node = Node::with(A, durable, (log(1, A, 5), settings()));
+    node.elect(B, 6);
+    assert!(matches!(node.member.durable().pairing.state, PairingState::Solo { .. }));
+    assert_eq!(commits(&node.write(7)), NONE, "although it needs the standby's acks");
+    assert_eq!(notices(&node.ack(6)), [Notice::Paired]);
+    let mut node = Node::with(A, Durable { pairing: paired(3, A), ..durable }, (log(1, A, 5), settings()));
+    node.elect(B, 6);
+    assert!(node.member.durable().pairing.is_paired(A, B), "it did before");
+}
+
 #[test]
 fn pairings_are_ordered_by_epoch_and_version() {
     let mut node = standby(solo(3, Epoch::new(1, A)));
