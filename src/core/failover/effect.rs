@@ -95,8 +95,8 @@ pub enum Notice {
         unvoted: bool,
         /// By the operator's `promote --force`.
         forced: bool,
-        /// It could not know up to where the former active had acknowledged: it was started since, or only heard of a
-        /// newer one.
+        /// It could not know up to where the former active had acknowledged: it was started since, or its log was not
+        /// compared yet with that of the newest one.
         blind: bool,
     },
     /// This node follows the active of this epoch.

@@ -19,8 +19,6 @@ pub enum Mutation {
     SeenIsGranted,
     /// The witness changes the pairing whatever version the request is based on.
     NoCompareAndSet,
-    /// The witness does not count a change that changes nothing.
-    SameStateNotCounted,
     /// Acknowledges before the own `EpochStarted` record is committed.
     NoEpochStarted,
     /// The witness votes whatever the pairing says.
@@ -37,14 +35,10 @@ pub enum Mutation {
     AckUncompared,
     /// The standby acknowledges what it has not fsynced.
     AckUnsynced,
-    /// Forgets at a change of the peer that a request is still under way.
-    ForgetsRequest,
     /// Takes the new peer's log for complete when it joins.
     NewPeerIsPaired,
     /// Without a witness: promotes itself although its record says that the other one may hold more.
     PromotesBehindSolo,
-    /// Without a witness: promotes itself although it lacks what the active had committed.
-    PromotesBehindCommit,
     /// Acknowledges alone, without a witness, before its own record says so.
     SoloUnrecorded,
     /// Remembers acks over a change of the epoch.
@@ -89,6 +83,12 @@ impl DataMember {
             State::Standby(standby) if standby.following => Some(self.durable.epoch.member()),
             _ => None,
         }
+    }
+
+    /// Whether it has asked for pre-votes and would count them.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        matches!(&self.state, State::Standby(standby) if standby.asking)
     }
 
     /// Whether it acknowledges without the other data node.

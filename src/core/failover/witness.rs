@@ -160,12 +160,9 @@ impl Witness {
         let pairing = &mut self.durable.pairing;
         let asked = base == pairing.version || self.mutation == Some(Mutation::NoCompareAndSet);
         if (epoch == self.durable.epoch || old) && asked {
-            let same = self.mutation == Some(Mutation::SameStateNotCounted) && pairing.state == state;
-            if !same {
-                // Counted even when the state stays the same: another request on the same version must not get through.
-                *pairing = Pairing { version: pairing.version + 1, epoch, active: from, state };
-                self.dirty = true;
-            }
+            // Counted even when the state stays the same: the answer then tells that no request on `base` can get through.
+            *pairing = Pairing { version: pairing.version + 1, epoch, active: from, state };
+            self.dirty = true;
         }
         if epoch == self.durable.epoch {
             self.hear(from);

@@ -148,8 +148,8 @@ impl DataMember {
         }
         active.acked = index;
         active.hurry = false;
-        self.try_commit();
         self.ask_paired();
+        self.try_commit();
         self.close_up();
         self.hand_over();
     }

@@ -17,8 +17,13 @@ impl DataMember {
 
     /// How long: twice as long when it does not know up to where an active acknowledged.
     pub(super) fn promotion_delay_ms(&self) -> u64 {
-        let knows = self.durable.was_active || matches!(self.state, State::Standby(Standby { following: true, .. }));
-        self.settings.promote_after_ms * if knows { 1 } else { 2 }
+        self.settings.promote_after_ms * if self.durable.was_active || self.knows_enough() { 1 } else { 2 }
+    }
+
+    /// Whether it follows, and its log was compared up to where the active said that it had committed.
+    fn knows_enough(&self) -> bool {
+        let State::Standby(standby) = &self.state else { return false };
+        standby.following && standby.matched.min(self.log.index) >= standby.told
     }
 
     pub(super) fn peer_is_silent(&mut self) {
@@ -58,8 +63,8 @@ impl DataMember {
         if !pairing.is_paired(self.me, peer) && self.mutation != Some(Mutation::PromotesBehindSolo) {
             return Some(WaitingFor::TheOther);
         }
-        let reached = standby.matched.min(self.log.index) >= standby.told;
-        if standby.following && !reached && self.mutation != Some(Mutation::PromotesBehindCommit) {
+        // Long enough but not compared yet is no reason to wait for ever: then it is as blind as after a restart.
+        if standby.following && self.log.index < standby.told {
             return Some(WaitingFor::Records);
         }
         (!self.settings.auto_promote).then_some(WaitingFor::TheOperator)
@@ -74,10 +79,10 @@ impl DataMember {
     }
 
     pub(super) fn probed(&mut self, reference_answers: bool, peer_answers: bool) {
+        let blind = !self.knows_enough();
         match &mut self.state {
             State::Standby(standby) => {
                 if std::mem::replace(&mut standby.probing, false) {
-                    let blind = !standby.following;
                     self.standby_probed((reference_answers, peer_answers), blind);
                 }
             }

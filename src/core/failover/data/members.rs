@@ -4,7 +4,7 @@
 //! is committed either with the standby's ack, and then the standby goes by it already, or while the old witness's
 //! record names only this node, which it does for ever, as nobody asks it any more.
 
-use super::{Active, DataMember, Effect, Hold, Member, Mutation, PairingState, Standby, State, Timer};
+use super::{Active, DataMember, Effect, Hold, Member, PairingState, Standby, State, Timer};
 
 impl DataMember {
     pub(super) fn change_members(&mut self, peer: Option<Member>, witness: Option<Member>) {
@@ -40,11 +40,9 @@ impl DataMember {
         let (peer, witness) = (self.durable.peer, self.durable.witness);
         let was_alone = was_lone || active.solo || active.forced;
         if old.0 != peer {
+            // What is known of the witness stays: a request to it may still be under way.
             active.acked = 0;
             active.closing = false;
-            if self.mutation == Some(Mutation::ForgetsRequest) {
-                active.pending = None;
-            }
         }
         if old.1 != witness {
             // What was agreed with the old one means nothing to the new one, and nothing can be under way to it.

@@ -55,7 +55,7 @@ pub(super) struct Standby {
     /// It heard from the active of the present epoch, and follows it.
     pub(super) following: bool,
     /// It has asked whether it would be elected.
-    asking: bool,
+    pub(super) asking: bool,
     /// The own log equals the active's up to here, as far as compared in this epoch.
     matched: u64,
     /// Up to where the active of this epoch said that records are committed.
@@ -236,6 +236,8 @@ impl DataMember {
         self.arm(Timer::Heartbeat, self.settings.heartbeat_ms);
         self.send_heartbeats();
         match self.state {
+            // The witness may have heard the active a moment later than this node: it is asked again soon.
+            State::Standby(Standby { asking: true, .. }) => self.ask_for_pre_votes(),
             State::Standby(_) => self.send_ack(),
             State::Candidate => self.ask_for_votes(false),
             State::Active(mut active) => {

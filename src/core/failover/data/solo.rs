@@ -166,6 +166,9 @@ impl DataMember {
         active.solo = true;
         active.closing = false;
         active.overdue = false;
+        if self.mutation == Some(Mutation::SoloUnrecorded) {
+            self.try_commit();
+        }
         self.record(state);
         self.exposed(self.durable.pairing);
         self.try_commit();

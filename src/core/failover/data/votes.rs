@@ -39,11 +39,15 @@ impl DataMember {
         if self.is_lone() {
             return self.promote_lone();
         }
+        self.ask_for_pre_votes();
+        self.arm(Timer::Candidacy, self.settings.heartbeat_ms * 2 + self.stagger_ms());
+    }
+
+    pub(super) fn ask_for_pre_votes(&mut self) {
         let message = Message::PreVote { epoch: self.durable.epoch.next(self.me), log: self.log };
         for to in [self.durable.peer, self.durable.witness].into_iter().flatten() {
             self.send(to, message);
         }
-        self.arm(Timer::Candidacy, self.settings.heartbeat_ms * 2 + self.stagger_ms());
     }
 
     pub(super) fn candidacy_failed(&mut self) {
@@ -159,9 +163,13 @@ impl DataMember {
         let witness = self.durable.witness.is_some();
         let alone = how.unvoted && !witness;
         if let (Some(peer), false) = (self.durable.peer, witness) {
-            // The own record is the one that counts: of this epoch, so that no copy of an earlier one outlives it.
+            // The own record is the one that counts: of this epoch, so that no copy of an earlier one outlives it. That
+            // both hold everything is said again only if the last record said so: a standby that lacks what was
+            // acknowledged alone must not take it for granted before it has caught up.
             let from = self.log.index + 1;
-            let state = if alone { PairingState::Solo { epoch, from } } else { PairingState::Paired { standby: peer } };
+            let paired = !alone && self.durable.pairing.is_paired(self.me, peer);
+            let state =
+                if paired { PairingState::Paired { standby: peer } } else { PairingState::Solo { epoch, from } };
             let version = self.durable.pairing.version + 1;
             self.durable.pairing = Pairing { version, epoch, active: self.me, state };
         }

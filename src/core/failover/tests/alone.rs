@@ -55,6 +55,19 @@ fn a_standby_behind_waits_and_says_why() {
     assert_eq!(node.role(), Role::Standby);
 }
 
+/// The checker's finding: an active that dies before the first comparison must not leave its standby waiting for ever.
+#[test]
+fn a_standby_that_was_not_compared_yet_is_blind() {
+    let mut node = standby(Pairing::default());
+    node.beat(A, 5, paired(1, A));
+    let after_ms = 2 * settings().promote_after_ms;
+    let armed = node.beat(A, 5, paired(1, A));
+    assert!(armed.contains(&Effect::Arm { timer: Timer::PromoteAfter, after_ms }));
+    node.fire(Timer::PromoteAfter);
+    let told = notices(&node.step(probed(true, false)));
+    assert!(matches!(told[0], Notice::Promoted { blind: true, unvoted: true, .. }));
+}
+
 #[test]
 fn a_restarted_standby_waits_twice_as_long_and_says_that_it_cannot_know() {
     let durable = Durable { epoch: Epoch::new(1, A), pairing: paired(1, A), peer: Some(A), ..Durable::default() };
@@ -120,6 +133,21 @@ fn both_up_and_nobody_active_the_peer_votes() {
     assert!(armed.iter().any(|effect| matches!(effect, Effect::Arm { timer: Timer::PromoteAfter, .. })), "it is heard");
     node.elect(A, 6);
     assert_eq!(commits(&node.write(7)), NONE, "promoted by a vote, it needs the peer");
+}
+
+/// The checker's finding: a voted promotion after a time alone must not tell the standby that it holds everything.
+#[test]
+fn a_voted_promotion_does_not_make_the_standby_complete() {
+    let durable =
+        Durable { epoch: Epoch::new(1, A), pairing: solo(3, Epoch::new(1, A)), peer: Some(B), ..Durable::default() };
+    let mut node = Node::with(A, durable, (log(1, A, 5), settings()));
+    node.elect(B, 6);
+    assert!(matches!(node.member.durable().pairing.state, PairingState::Solo { .. }));
+    assert_eq!(commits(&node.write(7)), NONE, "although it needs the standby's acks");
+    assert_eq!(notices(&node.ack(6)), [Notice::Paired]);
+    let mut node = Node::with(A, Durable { pairing: paired(3, A), ..durable }, (log(1, A, 5), settings()));
+    node.elect(B, 6);
+    assert!(node.member.durable().pairing.is_paired(A, B), "it did before");
 }
 
 #[test]

@@ -26,6 +26,17 @@ fn a_pre_vote_changes_nobodys_epoch() {
     assert_eq!(*node.member.durable(), before);
 }
 
+/// The witness may have heard the active a moment later, and say no: it is asked again with the next heartbeat.
+#[test]
+fn a_pre_vote_is_asked_for_again_with_the_heartbeat() {
+    let mut node = Node::new(B, Some(W), log(1, A, 5));
+    let question = (W, Message::PreVote { epoch: Epoch::new(2, B), log: log(1, A, 5) });
+    assert!(sent(&node.fire(Timer::ActiveSilence)).contains(&question));
+    assert!(sent(&node.fire(Timer::Heartbeat)).contains(&question));
+    node.beat(A, 0, Pairing::default());
+    assert!(!sent(&node.fire(Timer::Heartbeat)).contains(&question), "the active is heard again");
+}
+
 #[test]
 fn a_log_is_compared_by_epoch_first() {
     let mut node = Node::new(A, Some(W), log(2, A, 5));
