@@ -538,6 +538,9 @@ pub const FOLLOW_RETRY_SLOW_MS: u64 = 1_000;
 pub const BOOTSTRAP_RECORDS: u64 = 10_000;
 /// Bytes of records sent at once.
 pub const SHIP_BYTES: usize = 1 << 20;
+/// How often an open link is compared with the settings: a witness learns of a new standby within this time, and a standby
+/// that it does not know has no vote.
+pub const MEMBERS_LOOK_MS: u64 = 250;
 /// How often the active tells a standby how far it is when there are no records to send.
 pub const SHIP_BEAT_MS: u64 = 250;
 /// How long a follower may take between two questions about the log.

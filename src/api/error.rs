@@ -189,6 +189,18 @@ impl ApiError {
         self.0.retry_after_seconds
     }
 
+    /// With `not_active`: the address of the active node, as far as this one knows.
+    #[must_use]
+    pub fn active(&self) -> Option<&str> {
+        self.0.active.as_deref()
+    }
+
+    /// With `not_active`: the addresses of all data nodes.
+    #[must_use]
+    pub fn addresses(&self) -> &[String] {
+        &self.0.addresses
+    }
+
     /// With `stale_version`: the record as it is now.
     #[must_use]
     pub const fn current(&self) -> Option<&serde_json::Value> {

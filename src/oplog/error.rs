@@ -137,8 +137,9 @@ impl LogError {
             Self::Io { .. } => "check the disk and the file permissions, then start again; the log recovers on start",
             Self::DiskFull { .. } => "free disk space; writing resumes by itself",
             Self::Corrupt { .. } => {
-                "run `holdfast log verify` to see all damage; then restore from a backup (`holdfast restore`), \
-                 or, on a pair, let the standby take over and bootstrap this node from it"
+                "run `holdfast log verify` to see all damage; then restore from a backup (`holdfast restore`); in a pair \
+                 instead fill this node from the other one: there run `holdfast pair leave` and `holdfast pair invite`, \
+                 here move the data directory away and run `holdfast pair join` with the invitation"
             }
             Self::UnknownFormat { .. } => {
                 "start the program version that wrote it, or a newer one; nothing was changed"

@@ -182,6 +182,10 @@ struct ErrorBody<'a> {
     retry_after_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     current: Option<&'a serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    active: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    addresses: &'a [String],
 }
 
 /// The answer to `send`.
@@ -235,6 +239,8 @@ pub(super) fn error(id: Option<&str>, error: &ApiError) -> Bytes {
             detail: error.detail(),
             retry_after_seconds: error.retry_after_seconds(),
             current: error.current(),
+            active: error.active(),
+            addresses: error.addresses(),
         },
     })
 }

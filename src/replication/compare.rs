@@ -36,17 +36,20 @@ enum There {
     Unknown { first: u64, last: u64 },
 }
 
-/// Compares the node's log with the one at the other end of the link.
-pub(super) async fn logs(link: &mut Link, node: &Node) -> Result<Compared, LinkError> {
+/// Compares the node's log with the one at the other end of the link, which ended with `end` when the link was made.
+pub(super) async fn logs(link: &mut Link, node: &Node, end: u64) -> Result<Compared, LinkError> {
     let reader = node.log();
     let own = (reader.first_index(), reader.last_durable_index());
+    if own.1 == 0 && end > limits::BOOTSTRAP_RECORDS {
+        return Ok(Compared::TooOld { archive_from: None });
+    }
     let there = match ask(link, own.1).await? {
         There::Chain(chain) if equal(node, own.1, &chain) => return Ok(Compared::Equal { index: own.1 }),
         There::Chain(_) => None,
         There::Unknown { first, last } => Some((first, last)),
     };
     if let Some((first, last)) = there {
-        if own.1 + 1 < first || (own.1 == 0 && last > limits::BOOTSTRAP_RECORDS) {
+        if own.1 + 1 < first {
             // Nothing of it differs as far as anybody can tell; records before the active's first cannot be compared.
             let differs = (own.1 > 0).then_some(own.0);
             return Ok(Compared::TooOld { archive_from: differs });

@@ -224,20 +224,34 @@ type Contact = (bool, Instant, Option<String>);
 #[derive(Debug, Default)]
 pub(super) struct Contacts {
     links: Mutex<BTreeMap<(Member, String), Contact>>,
+    /// Another member said last that this one was removed. Only shown: a node that was off when it was removed cannot
+    /// know it from its log.
+    retired: AtomicBool,
 }
 
 impl Contacts {
     pub(super) fn up(&self, member: Member, address: &str) {
+        self.retired.store(false, Ordering::Relaxed);
         self.links.lock().insert((member, address.to_owned()), (true, Instant::now(), None));
     }
 
     pub(super) fn down(&self, member: Member, address: &str, error: &LinkError) {
+        if let LinkError::Refused(refused) = error
+            && refused.code == LinkError::MemberRetired(member).own_code()
+        {
+            self.retired.store(true, Ordering::Relaxed);
+        }
         let mut links = self.links.lock();
         let state = links.entry((member, address.to_owned())).or_insert((false, Instant::now(), None));
         if state.0 {
             *state = (false, Instant::now(), None);
         }
         state.2 = Some(error.to_string());
+    }
+
+    /// Whether another member says that this one was removed.
+    pub(super) fn says_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// All links to members of these settings.

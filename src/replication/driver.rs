@@ -304,7 +304,10 @@ impl Driver {
                 self.timers.insert(timer, Instant::now() + Duration::from_millis(after_ms));
             }
             Effect::Disarm(timer) => drop(self.timers.remove(&timer)),
-            Effect::Follow { active, epoch } => self.follow(active, epoch),
+            Effect::Follow { active, epoch } => {
+                self.tell_face(&self.context.settings.latest());
+                self.follow(active, epoch);
+            }
             Effect::Unfollow => {
                 self.following = None;
                 self.node.unfollow();
@@ -312,11 +315,14 @@ impl Driver {
             Effect::Activate { epoch } => {
                 self.following = None;
                 self.context.active_epoch.send_replace(Some(epoch));
+                self.tell_face(&self.context.settings.latest());
                 // Refused only while the node stops.
                 drop(self.node.activate(epoch.0));
             }
             Effect::StepDown => {
                 self.context.active_epoch.send_replace(None);
+                // Before anybody is sent away, so that nobody is sent here.
+                self.tell_face(&self.context.settings.latest());
                 self.node.step_down();
                 self.context.close_sessions();
             }
@@ -326,7 +332,8 @@ impl Driver {
             }
             Effect::HoldWrites(held) => {
                 self.node.hold_writes(held);
-                inputs.push_back(Input::Synced { log: self.log_end() });
+                let log = self.log_end();
+                inputs.extend([Input::Written { index: log.index }, Input::Synced { log }]);
             }
             Effect::Isolate(isolated) => {
                 self.node.set_isolated(isolated);

@@ -146,7 +146,7 @@ impl Follower {
             self.context.lag.no_room(true);
             return Ok(Ended::NoRoom);
         }
-        let (_, mut link) = self.context.dial(self.active, Class::Log).await?;
+        let (welcome, mut link) = self.context.dial(self.active, Class::Log).await?;
         link.receiver().set_silence_max(Some(self.context.silence_max()));
         // From here on only this active's records get in; what an earlier session brought must be settled first.
         self.node.follow(self.epoch.0);
@@ -154,7 +154,7 @@ impl Follower {
         drop(self.budget.acquire_many(all).await);
         let mut refused = self.context.watcher.refusals();
         refused.mark_unchanged();
-        let compared = compare::logs(&mut link, &self.node).await?;
+        let compared = compare::logs(&mut link, &self.node, welcome.last).await?;
         let relation = match compared {
             compare::Compared::Equal { index } => Relation::Equal { index },
             compare::Compared::Fork { index } => Relation::Fork { index },

@@ -65,7 +65,7 @@ impl LinkHandler for Handler {
                 // A witness learns new settings when it dials anew.
                 let opened = context.settings.latest().version();
                 let witness = peer.kind == Some(PairMemberKind::Witness);
-                let mut look = tokio::time::interval(std::time::Duration::from_secs(1));
+                let mut look = tokio::time::interval(std::time::Duration::from_millis(crate::limits::MEMBERS_LOOK_MS));
                 loop {
                     let settings = context.settings.latest();
                     if settings.member(member).is_none() || (witness && settings.version() != opened) {

@@ -133,6 +133,10 @@ impl PairHandle {
             active: status.active,
             summary: if self.node.state_mismatches() > 0 {
                 STATE_DIFFERS.to_owned()
+            } else if settings.version() > 0
+                && (settings.member(status.me).is_none() || context.contacts.says_retired())
+            {
+                REMOVED.to_owned()
             } else {
                 summary(&status, &settings)
             },
@@ -210,6 +214,10 @@ const fn obstacle(why: NotAutomatic) -> &'static str {
 /// What to do when the states of the two nodes differ.
 const STATE_DIFFERS: &str = "the state of this node differs from the active's: stop it, delete state/ in its data directory, start \
                              it again; the state is rebuilt from the log";
+
+/// What a node shows that is in the pair no more.
+const REMOVED: &str = "this node was removed from the pair and takes no part any more: to bring it back run `holdfast pair \
+                       invite` on the active node, stop this one, and run `holdfast pair join` here";
 
 fn summary(status: &Status, settings: &PairSettings) -> String {
     if settings.version() == 0 {

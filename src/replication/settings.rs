@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use prost::Message as _;
 
 use crate::core::command::{Command, Envelope, UpdatePair};
@@ -129,6 +130,8 @@ impl PairSettings {
 pub struct SettingsCache {
     path: PathBuf,
     latest: ArcSwap<PairSettings>,
+    /// Held while the file and `latest` change: the log thread, the driver and requests come to it at the same moment.
+    writing: Mutex<()>,
 }
 
 impl SettingsCache {
@@ -143,7 +146,7 @@ impl SettingsCache {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => PairSettings::default(),
             Err(error) => return Err(error),
         };
-        Ok(Self { path, latest: ArcSwap::from_pointee(latest) })
+        Ok(Self { path, latest: ArcSwap::from_pointee(latest), writing: Mutex::new(()) })
     }
 
     /// The newest settings known.
@@ -159,7 +162,10 @@ impl SettingsCache {
     pub(super) fn refresh(&self, node: &Node) -> std::io::Result<Arc<PairSettings>> {
         let row = node.projection().row::<crate::core::rows::Pair>(Key::Pair).map_err(std::io::Error::other)?;
         if let Some(row) = row.filter(|row| row.version > self.latest.load().version()) {
-            self.put(PairSettings((*row).clone()))?;
+            let _writing = self.writing.lock();
+            if row.version > self.latest.load().version() {
+                self.keep(PairSettings((*row).clone()))?;
+            }
         }
         Ok(self.latest())
     }
@@ -177,8 +183,9 @@ impl SettingsCache {
         else {
             return Ok(false);
         };
+        let _writing = self.writing.lock();
         match self.latest.load().after(update) {
-            Some(settings) => self.put(settings).map(|()| true),
+            Some(settings) => self.keep(settings).map(|()| true),
             None => Ok(false),
         }
     }
@@ -188,6 +195,11 @@ impl SettingsCache {
     /// # Errors
     /// When the file cannot be written.
     pub fn put(&self, settings: PairSettings) -> std::io::Result<()> {
+        let _writing = self.writing.lock();
+        self.keep(settings)
+    }
+
+    fn keep(&self, settings: PairSettings) -> std::io::Result<()> {
         write_private(&self.path, &settings.0.encode_to_vec())?;
         self.latest.store(Arc::new(settings));
         Ok(())

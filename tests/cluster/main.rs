@@ -2,7 +2,7 @@
 //! goes on sending. In the end everything acknowledged is there exactly once, and both nodes are equal.
 //!
 //! - `HOLDFAST_FAILOVER_ROUNDS=n`: how often the active node is killed in the long test (default 5).
-//! - `HOLDFAST_LONG_PAUSE=1`: also pause the active node for 30 seconds.
+//! - `HOLDFAST_PAUSE_SECONDS=n`: how long the active node is paused (default: somewhat longer than anything waits).
 
 #![allow(
     clippy::unwrap_used,
@@ -14,4 +14,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod clients;
+mod damage;
 mod failover;
+mod join;
+mod members;
+mod pause;
+mod switchover;
+mod witness;

@@ -1,7 +1,7 @@
 //! People who go on sending while nodes fail: each sends one message after the other, follows the pair to the node that
 //! takes it, and sends again under the same client id until it is acknowledged. What was acknowledged is written down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -18,6 +18,8 @@ use super::ws::{Ws, number};
 
 /// How long a client waits for an answer before it tries the other node: as the web client does, roughly.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+/// Unanswered messages of a flood.
+const FLOOD_WINDOW: usize = 64;
 /// Before the next try after one that failed.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -134,6 +136,29 @@ impl Load {
     }
 }
 
+/// Sends `count` messages as quickly as a node takes them, all of them acknowledged.
+pub(crate) async fn flood(person: &Person, channel: &str, count: usize) -> Book {
+    let mut book = Book::default();
+    let mut ws = Ws::connect(&person.api).await;
+    let mut waiting = VecDeque::new();
+    while !(waiting.is_empty() && book.messages.len() == count) {
+        if book.messages.len() < count && waiting.len() < FLOOD_WINDOW {
+            let (id, body) = (client_id(), format!("one of {count}"));
+            let sent = Sent { client_id: id.clone(), body: body.clone(), seq: None, acknowledged: None, node: 0 };
+            book.messages.push(sent);
+            let request = json!({"op": "send", "channel_id": channel, "client_id": id, "body": body});
+            waiting.push_back((book.messages.len() - 1, ws.request(request).await));
+            continue;
+        }
+        let (at, id) = waiting.pop_front().expect("something is unanswered");
+        let answer = ws.answer(&id).await;
+        let seq = answer["ok"]["seq"].as_u64().unwrap_or_else(|| panic!("{answer}"));
+        (book.messages[at].seq, book.messages[at].acknowledged) = (Some(seq), Some(Instant::now()));
+        ws.forget();
+    }
+    book
+}
+
 /// How a sender talks to a node.
 enum Way {
     Http,
@@ -241,6 +266,12 @@ fn refused(error: &Value) -> Tried {
 }
 
 impl Book {
+    /// Takes over what another one has.
+    pub(crate) fn and(mut self, more: Self) -> Self {
+        self.messages.extend(more.messages);
+        self
+    }
+
     /// The longest time in which nothing was acknowledged, between the first and the last message.
     pub(crate) fn longest_silence(&self) -> Duration {
         let mut times: Vec<Instant> = self.messages.iter().filter_map(|sent| sent.acknowledged).collect();

@@ -114,11 +114,11 @@ impl Pair {
         }
     }
 
-    /// Waits until one of the nodes is active, and gives its index.
+    /// Waits until one of the nodes takes writes, and gives its index.
     pub(crate) async fn active(&self) -> usize {
         until("a node is active", async || {
             for index in 0..2 {
-                if self.status(index).await.is_some_and(|status| status["role"] == "active") {
+                if self.takes_writes(index).await {
                     return Some(index);
                 }
             }
@@ -127,9 +127,16 @@ impl Pair {
         .await
     }
 
-    /// Waits until this node is active.
+    /// Waits until this node is active and takes writes.
     pub(crate) async fn is_active(&self, index: usize) -> Value {
-        self.until_status(index, "active", |status| status["role"] == "active").await
+        let status = self.until_status(index, "active", |status| status["role"] == "active").await;
+        until("its first record is committed", async || self.takes_writes(index).await.then_some(())).await;
+        status
+    }
+
+    /// Whether the node is active for its clients: elected, and its first record is committed.
+    async fn takes_writes(&self, index: usize) -> bool {
+        admin_status(self.nodes[index].data()).await.is_some_and(|status| status["role"] == "active")
     }
 
     /// Waits until every acknowledged record is on both nodes and the standby would take over by itself; gives the
@@ -171,16 +178,14 @@ impl Pair {
         [self.nodes[0].endpoint(), self.nodes[1].endpoint()]
     }
 
-    /// Waits until both logs end with the same record and the same chain hash, which makes them equal from their
-    /// beginning. Nothing may be sent meanwhile.
+    /// Waits until both logs end with the same record; equal chain hashes there make them equal from their beginning.
+    /// Nothing may be sent meanwhile, but a node may still write down what it noticed.
     pub(crate) async fn equal_logs(&self) -> Value {
-        until("both logs are equal", async || {
-            let [one, two] = self.both_ends().await;
-            (one["last_index"] == two["last_index"]).then_some((one, two))
+        let [one, two] = until("both logs are equally long", async || {
+            let ends = self.both_ends().await;
+            (ends[0]["last_index"] == ends[1]["last_index"]).then_some(ends)
         })
         .await;
-        // Read anew: the first could have grown between the two looks.
-        let [one, two] = self.both_ends().await;
         assert_eq!(one["chain_hash"], two["chain_hash"], "the logs differ: {one} and {two}");
         one
     }
@@ -353,6 +358,11 @@ impl Witness {
     pub(crate) async fn start_again(&mut self) {
         self.spawn(&[]);
         self.answers().await;
+    }
+
+    /// Whether it was started and not killed.
+    pub(crate) fn runs(&self) -> bool {
+        self.child.is_some()
     }
 
     /// Kills it without warning. Nothing happens when it does not run.

@@ -94,10 +94,15 @@ impl Drop for Server {
     }
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment. Not one of those that the system gives to outgoing connections (from
+/// 32768 on): it must still be free when a node that was killed starts again.
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    listener.local_addr().unwrap().port()
+    loop {
+        let port = 12_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// Where the last `bytes` of a text begin, at a character.

@@ -111,6 +111,11 @@ impl Ws {
         answer["error"].clone()
     }
 
+    /// Drops the events that came while an answer was waited for; answers that came too early stay.
+    pub(crate) fn forget(&mut self) {
+        self.events.retain(|value| value.get("event").is_none());
+    }
+
     /// Connects and says hello without a position; an error when the node does not want it or does not answer.
     pub(crate) async fn try_connect(api: &Api) -> Result<Self, Value> {
         let mut ws = Self::open(api.endpoint(), None).await.map_err(Value::from)?;

@@ -45,7 +45,8 @@ pub enum Effect {
         /// Up to where.
         index: u64,
     },
-    /// Take no writes for a moment (`true`), or take them again (`false`): around a planned switchover.
+    /// Take no writes for a moment (`true`), or take them again (`false`): around a planned switchover. To be answered with
+    /// `Input::Written` and `Input::Synced` of the log's end when no write is on its way any more.
     HoldWrites(bool),
     /// Neither standby nor witness is heard: close the clients' sessions and refuse writes (`true`), or go on (`false`).
     Isolate(bool),

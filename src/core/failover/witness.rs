@@ -151,7 +151,10 @@ impl Witness {
         let old = self.mutation == Some(Mutation::WitnessServesOldEpochs) && epoch < self.durable.epoch;
         let sensible = match state {
             PairingState::Solo { epoch: solo, .. } => solo == epoch,
-            PairingState::Paired { standby } => standby != from && standby != NOBODY,
+            // One that it does not know yet it could not vote for either.
+            PairingState::Paired { standby } => {
+                standby != from && standby != NOBODY && self.durable.data.contains(&standby)
+            }
         };
         if epoch.member() != from || !sensible {
             return;

@@ -23,8 +23,8 @@ impl DataMember {
         }
         self.emit(Effect::HoldWrites(true));
         self.arm(Timer::Switchover, self.settings.switchover_ms);
+        // The end of the log is known only when the hold is answered: with what was on its way when it began.
         self.notice(Notice::SwitchoverBegun);
-        self.hand_over();
     }
 
     /// Asks the standby to stand as soon as it holds the last record. Repeated at every heartbeat.

@@ -32,6 +32,19 @@ fn the_old_actives_vote_promotes_the_standby() {
 }
 
 #[test]
+fn what_was_on_its_way_when_writes_were_held_goes_over_too() {
+    let mut node = active();
+    node.write(7);
+    node.ack(7);
+    let begun = node.step(Input::Ordered(Order::Switchover));
+    assert!(begun.contains(&Effect::HoldWrites(true)));
+    assert_eq!(sent(&begun), [], "the end of the log is not known yet");
+    assert_eq!(sent(&node.write(8)), [], "the standby lacks it");
+    let epoch = node.epoch();
+    assert_eq!(sent(&node.ack(8)), [(B, Message::HandOver { epoch, index: 8 })]);
+}
+
+#[test]
 fn too_late_it_goes_on() {
     let mut node = active();
     node.write(7);

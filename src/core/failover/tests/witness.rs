@@ -55,6 +55,18 @@ fn it_votes_for_nobody_before_it_was_told() {
     assert!(votes(&mut witness, B, 4));
 }
 
+#[test]
+fn it_records_nobody_as_the_standby_whom_it_does_not_know() {
+    let mut witness = witness(paired(1, A));
+    let epoch = Epoch::new(1, A);
+    let request = Message::ChangePairing { epoch, base: 1, state: PairingState::Paired { standby: 4 } };
+    assert_eq!(hear(&mut witness, A, request), [], "the active asks again at its next heartbeat");
+    assert_eq!(witness.durable().pairing, paired(1, A));
+    witness.step(Input::DataNodes { first: A, second: Some(4) }, 0);
+    let told = change(&mut witness, epoch, 1, PairingState::Paired { standby: 4 });
+    assert_eq!((told.version, told.state), (2, PairingState::Paired { standby: 4 }));
+}
+
 /// A node that joined after the record was written holds nothing, whatever the record says of the others.
 #[test]
 fn it_does_not_vote_for_one_who_joined_later() {
