@@ -83,6 +83,10 @@ bench: build ## Measure this machine: every scenario of docs/PERFORMANCE.md at i
 	$(BINARY) bench idle
 	$(BINARY) bench history --seconds $(SECONDS_EACH)
 	$(BINARY) bench restart
+	$(BINARY) bench send --pair yes --seconds $(SECONDS_EACH)
+	$(BINARY) bench failover --rounds 20
+	$(BINARY) bench failover --rounds 20 --witness no
+	$(BINARY) bench failover --rounds 20 --fault switchover
 
 crash: ## Kill the server ROUNDS times under load and check every acknowledged message (long)
 	HOLDFAST_CRASH_ROUNDS=$(ROUNDS) HOLDFAST_CRASH_SEED=$(SEED) cargo nextest run --locked --test crash --no-capture

@@ -399,6 +399,47 @@ pub const BENCH_PAGE_MAX: u64 = 200;
 pub const BENCH_SAMPLE_PAGES: usize = 500;
 /// Faults that are told in words; all are counted.
 pub const BENCH_FAULTS_TOLD_MAX: usize = 5;
+/// How long a command that the load generator runs may take: a switchover waits until it is done, joining fetches nothing.
+pub const BENCH_COMMAND_SECONDS_MAX: u64 = 60;
+/// Addresses of nodes that are remembered: a pair has two, and each may be known under a second name.
+pub const BENCH_NODES_MAX: usize = 8;
+/// Connections that are tried at the same time on a node of which nobody knows whether it takes any: one that hangs there
+/// and one that is quick; more would take the processors from a node that is about to take over.
+pub const BENCH_TRIES_MAX: usize = 2;
+/// The pause after a try that failed: the resolution of a gap that is measured.
+pub const BENCH_TRY_MS: u64 = 50;
+/// How long a try may take: a paused machine never answers, and a loaded one needs some hundred milliseconds.
+pub const BENCH_TRY_MS_MAX: u64 = 2_000;
+/// How long a lost connection is tried again: longer than any takeover, and than the start of a server with much stored.
+pub const BENCH_FOLLOW_SECONDS_MAX: u64 = 120;
+/// Rounds of the `failover` scenario: enough to see a distribution within minutes.
+pub const BENCH_FAILOVER_ROUNDS: u64 = 10;
+/// People in the `failover` scenario: fifty pairs that write one message after the other.
+pub const BENCH_FAILOVER_CLIENTS: usize = 100;
+/// Sends a second while a disk is filled: a disk in memory has room for minutes of these, not of the full speed.
+pub const BENCH_DISK_FULL_RATE: u64 = 1_000;
+/// The least load before a fault; the moment is chosen at random in as much time again.
+pub const BENCH_FAULT_AFTER_MS: u64 = 1_000;
+/// How long a paused or cut-off active stays so, at least: longer than any takeover without a witness.
+pub const BENCH_FAULT_LASTS_MS: u64 = 8_000;
+/// How long the load goes on after another node took over, before the repair.
+pub const BENCH_SETTLED_MS: u64 = 1_000;
+/// How long a takeover may take before the round is given up.
+pub const BENCH_TAKEOVER_SECONDS_MAX: u64 = 60;
+/// How long a pair may take to be protected: a node that comes back may have to fetch everything.
+pub const BENCH_PROTECTED_SECONDS_MAX: u64 = 300;
+/// How often the state of a pair is asked for.
+pub const BENCH_STATUS_MS: u64 = 100;
+/// Size of the disks in memory of a run that fills them.
+pub const BENCH_SMALL_DISK_MIB: u64 = 1_024;
+/// What a filled disk has left: below every reserve.
+pub const BENCH_FILLED_FREE_MIB: u64 = 16;
+/// Bytes that a forwarder between two members reads at once.
+pub const BENCH_FORWARD_BYTES: usize = 64 * 1024;
+/// Times that the opener of a connection is looked up in the kernel's tables, which may miss an entry that is there.
+pub const BENCH_OWNER_TRIES_MAX: usize = 10;
+/// Ports that are tried for a member: each is asked for beforehand, and others may take one meanwhile.
+pub const BENCH_PORT_TRIES_MAX: usize = 200;
 /// The time between two lines of progress on a terminal.
 pub const BENCH_PROGRESS_TERMINAL_MS: u64 = 500;
 /// The time between two lines of progress in a file.

@@ -29,6 +29,13 @@ pub enum BenchError {
         /// The server's explanation.
         detail: String,
     },
+    /// The node is not the active one of its pair.
+    NotActive {
+        /// The address of the one that is, as far as it knows.
+        active: Option<String>,
+        /// The addresses of all.
+        addresses: Vec<String>,
+    },
     /// The server did not answer, or not as the API says.
     Protocol {
         /// What was being done.
@@ -72,6 +79,7 @@ impl BenchError {
             Self::Options { .. } => "bench_options",
             Self::Io { .. } => "bench_io",
             Self::Refused { .. } => "bench_refused",
+            Self::NotActive { .. } => "bench_not_active",
             Self::Protocol { .. } => "bench_protocol",
             Self::Server { .. } => "bench_server",
             Self::Interrupted => "bench_interrupted",
@@ -85,6 +93,8 @@ impl fmt::Display for BenchError {
             Self::Options { detail } => f.write_str(detail),
             Self::Io { op, detail } | Self::Protocol { op, detail } => write!(f, "{op}: {detail}"),
             Self::Refused { op, status, code, detail } => write!(f, "{op}: refused, {status} {code}: {detail}"),
+            Self::NotActive { active: Some(active), .. } => write!(f, "this node is not active, {active} is"),
+            Self::NotActive { active: None, .. } => f.write_str("this node is not active"),
             Self::Server { detail, output } => write!(f, "{detail}; its last output:\n{output}"),
             Self::Interrupted => f.write_str("interrupted"),
         }

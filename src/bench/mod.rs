@@ -5,17 +5,25 @@
 //!
 //! Must never use anything but the public API, and never report a number that it did not measure.
 
+pub mod audit;
 pub mod check;
 pub mod client;
 pub mod crew;
 pub mod error;
+pub mod follow;
+pub mod forward;
+pub mod gaps;
 pub mod machine;
+pub mod nodes;
 pub mod pace;
+pub mod pair;
+pub mod process;
 pub mod progress;
 pub mod report;
 pub mod scan;
 mod scenarios;
 pub mod server;
+pub mod small_disk;
 pub mod socket;
 pub mod station;
 pub mod stats;
@@ -46,11 +54,43 @@ pub enum Scenario {
     History,
     /// The server is killed with much stored and started again.
     Restart,
+    /// The active node of a pair fails under load, again and again.
+    Failover,
+}
+
+/// What is done to the active node of a pair.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// It is killed (SIGKILL) and started again later.
+    #[default]
+    Kill,
+    /// It is stopped (SIGSTOP) for some seconds and wakes up where it was.
+    Pause,
+    /// Nothing passes between it and the other members for some seconds.
+    Partition,
+    /// Its disk fills up and is freed again.
+    DiskFull,
+    /// Its operator hands over to the other node.
+    Switchover,
+}
+
+impl Fault {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "kill",
+            Self::Pause => "pause",
+            Self::Partition => "partition",
+            Self::DiskFull => "disk-full",
+            Self::Switchover => "switchover",
+        }
+    }
 }
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 5] = [Self::Send, Self::Fanout, Self::Idle, Self::History, Self::Restart];
+    pub const ALL: [Self; 6] = [Self::Send, Self::Fanout, Self::Idle, Self::History, Self::Restart, Self::Failover];
 
     /// Its name on the command line.
     #[must_use]
@@ -61,6 +101,7 @@ impl Scenario {
             Self::Idle => "idle",
             Self::History => "history",
             Self::Restart => "restart",
+            Self::Failover => "failover",
         }
     }
 }
@@ -75,7 +116,9 @@ impl FromStr for Scenario {
     type Err = BenchError;
     fn from_str(text: &str) -> Result<Self, BenchError> {
         Self::ALL.into_iter().find(|scenario| scenario.name() == text).ok_or_else(|| {
-            BenchError::options(format!("no scenario {text}; there are send, fanout, idle, history and restart"))
+            BenchError::options(format!(
+                "no scenario {text}; there are send, fanout, idle, history, restart and failover"
+            ))
         })
     }
 }
@@ -105,6 +148,14 @@ pub struct BenchOptions {
     pub messages: Option<u64>,
     /// Connections (`idle`; `fanout` when `clients` is not given).
     pub connections: Option<usize>,
+    /// Times that the active fails (`failover`).
+    pub rounds: Option<u64>,
+    /// How it fails (`failover`).
+    pub fault: Fault,
+    /// The pair that is started has a witness.
+    pub witness: bool,
+    /// Start a pair instead of a server (`send`); `failover` always does.
+    pub pair: bool,
     /// The program to start; otherwise this one.
     pub program: Option<PathBuf>,
 }
@@ -125,6 +176,10 @@ impl BenchOptions {
             no_tls: false,
             messages: None,
             connections: None,
+            rounds: None,
+            fault: Fault::Kill,
+            witness: true,
+            pair: false,
             program: None,
         }
     }
@@ -145,12 +200,16 @@ impl BenchOptions {
         if self.body_bytes.is_some_and(|bytes| !(17..=BENCH_BODY_BYTES_MAX).contains(&bytes)) {
             return Err(BenchError::options(format!("--body-bytes must be from 17 to {BENCH_BODY_BYTES_MAX}")));
         }
-        if self.rate.is_some() && !matches!(self.scenario, Scenario::Send | Scenario::Fanout) {
-            return wrong("--rate is for the scenarios send and fanout");
+        if self.rate.is_some() && !matches!(self.scenario, Scenario::Send | Scenario::Fanout | Scenario::Failover) {
+            return wrong("--rate is for the scenarios send, fanout and failover");
         }
         if self.scenario == Scenario::Restart && self.url.is_some() {
             return wrong("restart kills the server, so it only works on one that it starts itself: leave out --url");
         }
+        if self.scenario == Scenario::Failover && self.url.is_some() {
+            return wrong("failover breaks the nodes of a pair that it starts itself: leave out --url");
+        }
+        self.check_pair()?;
         if self.url.is_some() && self.no_tls {
             return wrong("--no-tls is for the server that is started; with --url the URL says it");
         }
@@ -158,6 +217,41 @@ impl BenchOptions {
             return wrong("--url and --token (an administrator's token) belong together");
         }
         Ok(())
+    }
+
+    fn check_pair(&self) -> Result<(), BenchError> {
+        let wrong = |detail: &str| Err(BenchError::options(detail));
+        let failover = self.scenario == Scenario::Failover;
+        if !failover && (self.rounds.is_some() || self.fault != Fault::Kill) {
+            return wrong("--rounds and --fault are for the scenario failover");
+        }
+        if self.rounds == Some(0) {
+            return wrong("--rounds must be at least 1");
+        }
+        if self.pair && self.scenario != Scenario::Send {
+            return wrong("--pair is for the scenario send; failover always starts a pair");
+        }
+        if self.pair && self.url.is_some() {
+            return wrong("--pair starts a pair of its own: leave out --url");
+        }
+        if !self.witness && !self.needs_pair() {
+            return wrong("--witness is for a pair: failover, or send --pair yes");
+        }
+        Ok(())
+    }
+
+    /// A pair is started for it.
+    #[must_use]
+    pub fn needs_pair(&self) -> bool {
+        self.pair || self.scenario == Scenario::Failover
+    }
+
+    /// The program to start.
+    fn program(&self) -> Result<PathBuf, BenchError> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
+            None => std::env::current_exe().map_err(|error| BenchError::io("find this program's file", &error)),
+        }
     }
 
     fn seconds(&self) -> u64 {
@@ -169,7 +263,8 @@ impl BenchOptions {
         json!({
             "scenario": self.scenario.name(), "seconds": self.seconds(), "clients": self.clients,
             "body_bytes": self.body_bytes, "rate": self.rate, "url": self.url, "no_tls": self.no_tls,
-            "messages": self.messages, "connections": self.connections,
+            "messages": self.messages, "connections": self.connections, "pair": self.needs_pair(),
+            "rounds": self.rounds, "fault": self.fault.name(), "witness": self.needs_pair() && self.witness,
         })
     }
 }
@@ -188,12 +283,27 @@ pub fn run(options: BenchOptions) -> Result<BenchReport, BenchError> {
         local.block_on(&runtime, async {
             tokio::select! {
                 report = scenarios::run(&options) => report,
-                _ = tokio::signal::ctrl_c() => Err(BenchError::Interrupted),
+                () = interrupted() => Err(BenchError::Interrupted),
             }
         })
     });
     let thread = thread.map_err(|error| BenchError::io("start a thread", &error))?;
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// Waits for Ctrl-C or SIGTERM: whatever was started is ended then.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
 }
 
 #[cfg(test)]
@@ -220,6 +330,17 @@ mod tests {
         assert!(refused(|options| options.body_bytes = Some(3)).contains("--body-bytes"));
         assert!(refused(|options| options.clients = Some(1)).contains("--clients"));
         assert!(refused(|options| options.url = Some("http://127.0.0.1:1".to_owned())).contains("restart"));
+        assert!(refused(|options| options.rounds = Some(3)).contains("--rounds"));
+        assert!(refused(|options| options.fault = Fault::Pause).contains("--fault"));
+        assert!(refused(|options| options.pair = true).contains("--pair"));
+        assert!(refused(|options| options.witness = false).contains("--witness"));
+        let failover = |change: fn(&mut BenchOptions)| {
+            let mut options = BenchOptions::new(Scenario::Failover);
+            change(&mut options);
+            run(options).unwrap_err().to_string()
+        };
+        assert!(failover(|options| options.rounds = Some(0)).contains("--rounds"));
+        assert!(failover(|options| options.url = Some("http://127.0.0.1:1".to_owned())).contains("--url"));
         assert!(
             refused(|options| {
                 options.scenario = Scenario::Send;

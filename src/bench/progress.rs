@@ -35,6 +35,12 @@ impl Progress {
             writeln!(stderr, "{}", line())
         };
     }
+
+    /// Says `line` in any case, and lets it stand.
+    pub fn tell(&mut self, line: &str) {
+        let clear = if self.terminal { "\r\x1b[K" } else { "" };
+        let _ = writeln!(std::io::stderr(), "{clear}{line}");
+    }
 }
 
 impl Drop for Progress {

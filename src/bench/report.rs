@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::crew::Usage;
+use super::gaps::FailoverFigures;
 use super::machine::Machine;
 use super::stats::Stats;
 use super::verify::Verdict;
@@ -13,7 +14,7 @@ use super::verify::Verdict;
 /// What a benchmark found. `null` in JSON: does not apply, or cannot be known.
 #[derive(Clone, Debug, Serialize)]
 pub struct BenchReport {
-    /// `send`, `fanout`, `idle`, `history` or `restart`.
+    /// `send`, `fanout`, `idle`, `history`, `restart` or `failover`.
     pub scenario: String,
     /// What was counted per second: acknowledged sends, deliveries, pages, connections opened or messages stored.
     pub rate_per_s: Option<f64>,
@@ -43,6 +44,14 @@ pub struct BenchReport {
     pub resyncs: Option<u64>,
     /// Sends that were refused as busy and made again.
     pub busy: Option<u64>,
+    /// Connections that were lost and opened again, to the same node or another.
+    pub reconnects: Option<u64>,
+    /// Connections that a node could not resume, so that a client would fetch everything again; what was delivered to
+    /// them is not judged.
+    pub refetches: Option<u64>,
+    /// What only `failover` finds.
+    #[serde(flatten)]
+    pub failover: FailoverFigures,
     /// The server's resident memory at the end of the measurement.
     pub server_rss_bytes: Option<u64>,
     /// The server's processor time during the measurement.
@@ -91,6 +100,9 @@ impl BenchReport {
             error_details: Vec::new(),
             resyncs: None,
             busy: None,
+            reconnects: None,
+            refetches: None,
+            failover: FailoverFigures::default(),
             server_rss_bytes: None,
             server_cpu_seconds: None,
             client_cpu_seconds: None,
@@ -136,6 +148,8 @@ impl BenchReport {
         self.delivered = Some(stats.delivered.get());
         self.resyncs = Some(stats.resyncs.get());
         self.busy = Some(stats.busy.get());
+        self.reconnects = Some(stats.reconnects.get());
+        self.refetches = Some(stats.refetches.get());
     }
 
     /// Takes over what the sides used.
@@ -169,6 +183,9 @@ impl fmt::Display for BenchReport {
         {
             line(name, value.map(|ms| format!("{ms:.2}")))?;
         }
+        for (name, value) in self.failover.lines() {
+            line(name, Some(value))?;
+        }
         line("ready ms", self.ready_ms.map(|ms| format!("{ms:.0}")))?;
         for (name, value) in [
             ("messages stored", self.messages),
@@ -181,6 +198,8 @@ impl fmt::Display for BenchReport {
             ("errors", Some(self.errors)),
             ("resyncs", self.resyncs.filter(|count| *count > 0)),
             ("busy", self.busy.filter(|count| *count > 0)),
+            ("reconnects", self.reconnects.filter(|count| *count > 0)),
+            ("refetches", self.refetches.filter(|count| *count > 0)),
         ] {
             line(name, value.map(|count| count.to_string()))?;
         }

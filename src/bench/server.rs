@@ -4,7 +4,6 @@
 //! Must never leave a process or a scratch directory behind, and never touch a data directory that it did not create.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -12,16 +11,17 @@ use serde_json::{Value, json};
 
 use super::client::{Call, Endpoint, Http, Trust, text};
 use super::error::BenchError;
+use super::nodes::Nodes;
+use super::pair::Pair;
+use super::process::{Launch, Process};
 use super::progress::Progress;
 use super::{BenchOptions, machine};
 use crate::auth::tokens::TokenKind;
-use crate::limits::{
-    BENCH_END_SECONDS_MAX, BENCH_INVITE_USES, BENCH_POLL_MS, BENCH_SETUP_CONNECTIONS, BENCH_START_SECONDS_MAX,
-};
+use crate::limits::{BENCH_INVITE_USES, BENCH_POLL_MS, BENCH_SETUP_CONNECTIONS, BENCH_START_SECONDS_MAX};
 
 /// A directory that is removed with all that is in it when this is dropped.
 #[derive(Debug)]
-struct Scratch(PathBuf);
+pub struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
@@ -29,45 +29,80 @@ impl Drop for Scratch {
     }
 }
 
+impl Scratch {
+    /// A new one below the system's directory for temporary files.
+    ///
+    /// # Errors
+    /// It could not be created.
+    pub fn new() -> Result<Self, BenchError> {
+        let path = std::env::temp_dir().join(format!("holdfast-bench-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&path).map_err(BenchError::on_path("create", &path))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
 /// A server that the benchmark started. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Server {
-    child: Child,
-    program: PathBuf,
-    no_tls: bool,
-    scratch: Scratch,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    process: Process,
+    data: PathBuf,
+    /// Dropped after the process. A member of a pair lives in the pair's.
+    _scratch: Option<Scratch>,
 }
 
 impl Server {
     fn start(options: &BenchOptions) -> Result<Self, BenchError> {
-        let program = match &options.program {
-            Some(program) => program.clone(),
-            None => std::env::current_exe().map_err(|error| BenchError::io("find this program's file", &error))?,
-        };
-        let scratch = std::env::temp_dir().join(format!("holdfast-bench-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir(&scratch).map_err(BenchError::on_path("create", &scratch))?;
-        let scratch = Scratch(scratch);
-        let child = spawn(&program, &scratch.0, options.no_tls)?;
-        Ok(Self { child, program, no_tls: options.no_tls, scratch })
+        let scratch = Scratch::new()?;
+        let data = scratch.path().join("data");
+        let mut args: Vec<std::ffi::OsString> =
+            ["serve".into(), "--data".into(), data.clone().into(), "--listen".into(), "127.0.0.1:0".into()].into();
+        if options.no_tls {
+            args.push("--no-tls".into());
+        }
+        let launch =
+            Launch { program: options.program()?, args, env: Vec::new(), log: scratch.path().join("server.log") };
+        Ok(Self { process: Process::start(launch)?, data, _scratch: Some(scratch) })
+    }
+
+    /// One that is started as told on the data directory `data`, which somebody else removes.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn launch(launch: Launch, data: PathBuf) -> Result<Self, BenchError> {
+        Ok(Self { process: Process::start(launch)?, data, _scratch: None })
     }
 
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.pid()
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
     }
 
     /// Its data directory.
     #[must_use]
-    pub fn data(&self) -> PathBuf {
-        self.scratch.0.join("data")
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Starts it again, after it ended. Gives the moment of the start.
+    ///
+    /// # Errors
+    /// It could not be started.
+    pub fn start_again(&mut self) -> Result<Instant, BenchError> {
+        // So that the address that is read next is the new one.
+        let _ = std::fs::remove_file(self.data.join("run/address"));
+        self.process.start_again()
     }
 
     /// Kills it without warning (SIGKILL) and starts it again on the same data. Gives the moment of the start.
@@ -75,41 +110,48 @@ impl Server {
     /// # Errors
     /// It could not be started.
     pub fn kill_and_start(&mut self) -> Result<Instant, BenchError> {
-        let failed = |error| BenchError::io("kill the server", &error);
-        self.child.kill().map_err(failed)?;
-        self.child.wait().map_err(failed)?;
-        // So that the address that is read next is the new one.
-        let _ = std::fs::remove_file(self.data().join("run/address"));
-        let started = Instant::now();
-        self.child = spawn(&self.program, &self.scratch.0, self.no_tls)?;
-        Ok(started)
+        self.process.kill()?;
+        self.start_again()
     }
 
-    /// Waits until it says where it listens and is ready for traffic.
+    /// Waits until it says where it listens and is ready for traffic. Gives its URL.
     ///
     /// # Errors
     /// It ended, or took too long.
-    pub async fn ready(&mut self) -> Result<Rc<Endpoint>, BenchError> {
+    pub async fn ready(&mut self) -> Result<String, BenchError> {
+        let url = self.address().await?;
+        let endpoint = Endpoint::new(&url, &Trust::AnyCertificate)?;
         let deadline = Instant::now() + Duration::from_secs(BENCH_START_SECONDS_MAX);
-        let address = self.data().join("run/address");
-        let mut endpoint: Option<Rc<Endpoint>> = None;
-        loop {
-            if let Some(endpoint) = &endpoint {
-                if is_ready(endpoint).await {
-                    return Ok(endpoint.clone());
-                }
-            } else if let Some(url) = std::fs::read_to_string(&address).ok().filter(|url| url.ends_with('\n')) {
-                endpoint = Some(Rc::new(Endpoint::new(url.trim(), &Trust::AnyCertificate)?));
-                continue;
-            }
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(self.failed(format!("the server ended while starting ({status})")));
-            }
-            if Instant::now() > deadline {
-                return Err(self.failed(format!("the server was not ready after {BENCH_START_SECONDS_MAX} s")));
-            }
-            tokio::time::sleep(Duration::from_millis(BENCH_POLL_MS)).await;
+        while !is_ready(&endpoint).await {
+            self.wait_for_start(deadline).await?;
         }
+        Ok(url)
+    }
+
+    /// Waits until it says where it listens. Gives its URL.
+    ///
+    /// # Errors
+    /// It ended, or took too long.
+    pub async fn address(&mut self) -> Result<String, BenchError> {
+        let deadline = Instant::now() + Duration::from_secs(BENCH_START_SECONDS_MAX);
+        let address = self.data.join("run/address");
+        loop {
+            if let Some(url) = std::fs::read_to_string(&address).ok().filter(|url| url.ends_with('\n')) {
+                return Ok(url.trim().to_owned());
+            }
+            self.wait_for_start(deadline).await?;
+        }
+    }
+
+    async fn wait_for_start(&mut self, deadline: Instant) -> Result<(), BenchError> {
+        if let Some(status) = self.process.ended() {
+            return Err(self.process.failed(format!("the server ended while starting ({status})")));
+        }
+        if Instant::now() > deadline {
+            return Err(self.process.failed(format!("the server was not ready after {BENCH_START_SECONDS_MAX} s")));
+        }
+        tokio::time::sleep(Duration::from_millis(BENCH_POLL_MS)).await;
+        Ok(())
     }
 
     /// Ends it as an operator would and starts it again on the same data: a fresh process, without the memory that the
@@ -117,10 +159,9 @@ impl Server {
     ///
     /// # Errors
     /// It did not end well, or could not be started.
-    pub async fn end_and_start(&mut self) -> Result<Rc<Endpoint>, BenchError> {
+    pub async fn end_and_start(&mut self) -> Result<String, BenchError> {
         self.end().await?;
-        let _ = std::fs::remove_file(self.data().join("run/address"));
-        self.child = spawn(&self.program, &self.scratch.0, self.no_tls)?;
+        self.start_again()?;
         self.ready().await
     }
 
@@ -129,41 +170,8 @@ impl Server {
     /// # Errors
     /// It did not end in time (it is killed when this is dropped), or ended with an error.
     pub async fn end(&mut self) -> Result<(), BenchError> {
-        let failed = |error: std::io::Error| BenchError::io("end the server", &error);
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).map_err(|error| failed(error.into()))?;
-        let deadline = Instant::now() + Duration::from_secs(BENCH_END_SECONDS_MAX);
-        loop {
-            match self.child.try_wait().map_err(failed)? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.failed(format!("the server ended with {status}"))),
-                None if Instant::now() > deadline => {
-                    return Err(self.failed(format!("the server did not end within {BENCH_END_SECONDS_MAX} s")));
-                }
-                None => tokio::time::sleep(Duration::from_millis(BENCH_POLL_MS)).await,
-            }
-        }
+        self.process.end().await
     }
-
-    fn failed(&self, detail: String) -> BenchError {
-        let output = std::fs::read(self.scratch.0.join("server.log")).unwrap_or_default();
-        let end = &output[output.len().saturating_sub(2_000)..];
-        BenchError::Server { detail, output: String::from_utf8_lossy(end).into_owned() }
-    }
-}
-
-fn spawn(program: &Path, scratch: &Path, no_tls: bool) -> Result<Child, BenchError> {
-    let log = scratch.join("server.log");
-    let output =
-        std::fs::File::options().create(true).append(true).open(&log).map_err(BenchError::on_path("open", &log))?;
-    let errors = output.try_clone().map_err(BenchError::on_path("open", &log))?;
-    let mut command = Command::new(program);
-    command.arg("serve").arg("--data").arg(scratch.join("data")).args(["--listen", "127.0.0.1:0"]);
-    if no_tls {
-        command.arg("--no-tls");
-    }
-    command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    command.spawn().map_err(BenchError::on_path("start", program))
 }
 
 async fn is_ready(endpoint: &Endpoint) -> bool {
@@ -181,14 +189,25 @@ pub struct Person {
     pub token: Rc<str>,
 }
 
+/// What the benchmark started.
+#[derive(Debug)]
+pub enum Started {
+    /// Nothing: it was given a server.
+    Nothing,
+    /// A server.
+    Server(Box<Server>),
+    /// A pair.
+    Pair(Box<Pair>),
+}
+
 /// The server under test, with an administrator's session.
 pub struct Target {
     /// Where it is.
-    pub endpoint: Rc<Endpoint>,
+    pub nodes: Rc<Nodes>,
     /// An administrator's token.
     pub admin: Rc<str>,
-    /// The process, if the benchmark started it.
-    pub server: Option<Server>,
+    /// What the benchmark started.
+    pub started: Started,
     /// A number that no other run has, for names and keys.
     pub run: u32,
 }
@@ -204,20 +223,76 @@ impl Target {
             let token = options.token.as_deref();
             let token = token.ok_or_else(|| BenchError::options("--url needs --token, an administrator's token"))?;
             let trust = options.ca_file.clone().map_or(Trust::AnyCertificate, Trust::CaFile);
-            let endpoint = Rc::new(Endpoint::new(url, &trust)?);
-            return Ok(Self { endpoint, admin: token.into(), server: None, run });
+            let nodes = Nodes::new(url, trust)?;
+            return Ok(Self { nodes, admin: token.into(), started: Started::Nothing, run });
+        }
+        if options.needs_pair() {
+            let (pair, admin) = Pair::start(options, progress).await?;
+            let nodes = Nodes::new(pair.url(0), Trust::AnyCertificate)?;
+            nodes.learn([pair.url(1)]);
+            return Ok(Self { nodes, admin, started: Started::Pair(Box::new(pair)), run });
         }
         progress.say(|| "starting a server".to_owned());
         let mut server = Server::start(options)?;
-        let endpoint = server.ready().await?;
-        let admin = set_up(&endpoint, &server.data()).await?;
-        Ok(Self { endpoint, admin, server: Some(server), run })
+        let nodes = Nodes::new(&server.ready().await?, Trust::AnyCertificate)?;
+        let admin = set_up(&nodes.endpoint(), server.data()).await?;
+        Ok(Self { nodes, admin, started: Started::Server(Box::new(server)), run })
     }
 
-    /// The process id of the server, if the benchmark started it.
+    /// An HTTP connection to the node that took the latest connection.
+    ///
+    /// # Errors
+    /// It failed.
+    pub async fn http(&self) -> Result<Http, BenchError> {
+        Http::connect(&self.nodes.endpoint()).await
+    }
+
+    /// The server, if the benchmark started one that is no pair.
+    pub fn server(&mut self) -> Option<&mut Server> {
+        match &mut self.started {
+            Started::Server(server) => Some(server),
+            _ => None,
+        }
+    }
+
+    /// The pair, if the benchmark started one.
+    pub fn pair(&mut self) -> Option<&mut Pair> {
+        match &mut self.started {
+            Started::Pair(pair) => Some(pair),
+            _ => None,
+        }
+    }
+
+    /// The data directory of what the benchmark started; of a pair, of the node that was set up first.
+    #[must_use]
+    pub fn data(&self) -> Option<&Path> {
+        match &self.started {
+            Started::Nothing => None,
+            Started::Server(server) => Some(server.data()),
+            Started::Pair(pair) => Some(pair.data(0)),
+        }
+    }
+
+    /// Ends what was started as an operator would.
+    ///
+    /// # Errors
+    /// Something did not end well.
+    pub async fn end(&mut self) -> Result<(), BenchError> {
+        match &mut self.started {
+            Started::Nothing => Ok(()),
+            Started::Server(server) => server.end().await,
+            Started::Pair(pair) => pair.end().await,
+        }
+    }
+
+    /// The process id of the server, if the benchmark started it; of a pair, of the node that takes the connections.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
-        self.server.as_ref().map(Server::pid)
+        match &self.started {
+            Started::Nothing => None,
+            Started::Server(server) => Some(server.pid()),
+            Started::Pair(pair) => Some(pair.pid(self.nodes.current().min(1))),
+        }
     }
 
     /// The server's resident memory, if it can be known.
@@ -237,7 +312,7 @@ impl Target {
     /// # Errors
     /// The server refused one of them.
     pub async fn people(&self, count: usize, progress: &mut Progress) -> Result<Vec<Person>, BenchError> {
-        let mut admin = Http::connect(&self.endpoint).await?;
+        let mut admin = self.http().await?;
         let mut invites = Vec::new();
         for from in (0..count).step_by(BENCH_INVITE_USES) {
             let body = json!({"role": "member", "uses_max": BENCH_INVITE_USES.min(count - from)});
@@ -246,7 +321,7 @@ impl Target {
         }
         let mut workers = Vec::new();
         for _ in 0..BENCH_SETUP_CONNECTIONS.min(count) {
-            workers.push(Http::connect(&self.endpoint).await?);
+            workers.push(self.http().await?);
         }
         let mut people = Vec::with_capacity(count);
         while people.len() < count {
@@ -301,7 +376,8 @@ pub struct NewChannel<'a> {
 /// The password of everyone: these accounts live as long as the scratch directory, or on a server given for testing.
 const PASSWORD: &str = "bench: nine llamas over the harbour";
 
-async fn set_up(endpoint: &Endpoint, data: &Path) -> Result<Rc<str>, BenchError> {
+/// Sets a fresh server up and gives the owner's token.
+pub(super) async fn set_up(endpoint: &Endpoint, data: &Path) -> Result<Rc<str>, BenchError> {
     let path = data.join("setup-link.txt");
     let link = std::fs::read_to_string(&path).map_err(BenchError::on_path("read", &path))?;
     let token =

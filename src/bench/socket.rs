@@ -122,12 +122,11 @@ impl Socket {
             first = self.read_one().await?;
         }
         let payload = first.unwrap_or_default();
-        let refused = || BenchError::Protocol {
-            op: "say hello on a WebSocket".to_owned(),
-            detail: String::from_utf8_lossy(&payload).into_owned(),
-        };
-        let answer: Value = serde_json::from_slice(&payload).map_err(|_| refused())?;
-        answer.get("ok").cloned().ok_or_else(refused)
+        let mut answer: Value = serde_json::from_slice(&payload).unwrap_or_default();
+        match answer.get_mut("ok").map(Value::take) {
+            Some(ok) => Ok(ok),
+            None => Err(refusal(&answer["error"], &payload)),
+        }
     }
 
     async fn flush(&mut self) -> Result<(), BenchError> {
@@ -260,6 +259,24 @@ impl Socket {
             self.tail = Vec::new();
         }
         Ok(Turn::Progress)
+    }
+}
+
+/// What a hello that was not welcomed means.
+fn refusal(error: &Value, payload: &[u8]) -> BenchError {
+    let op = "say hello on a WebSocket".to_owned();
+    let text = |name: &str| error[name].as_str().map(str::to_owned);
+    match text("code") {
+        Some(code) if code == "not_active" => {
+            let addresses = error["addresses"].as_array().into_iter().flatten();
+            let addresses = addresses.filter_map(|address| address.as_str().map(str::to_owned)).collect();
+            BenchError::NotActive { active: text("active"), addresses }
+        }
+        // These pass: the node starts, ends, or has too much to do.
+        Some(code) if !matches!(code.as_str(), "busy" | "shutting_down" | "internal") => {
+            BenchError::Refused { op, status: 101, code, detail: text("detail").unwrap_or_default() }
+        }
+        _ => BenchError::Protocol { op, detail: String::from_utf8_lossy(payload).into_owned() },
     }
 }
 

@@ -9,18 +9,27 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use super::client::Endpoint;
 use super::error::BenchError;
+use super::follow::{Found, addresses, follow, is_passing, listen};
+use super::nodes::{NodeIndex, Nodes, Reach};
 use super::pace::Pace;
 use super::scan::{Created, Frame, Scanner, timestamp};
 use super::socket::{Hello, Outbox, SharedBuffer, Socket, Turn};
 use super::stats::{Stats, add};
 use super::text::{write_escaped, write_text};
 use super::verify::{Ledger, SeqTracker, client_id, origin};
+use crate::limits::BENCH_TRY_MS_MAX;
 
 /// How long a send that was refused as busy waits before it is made again.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
+/// How long a send that a node refused for what it is, not for what was sent, waits: it steps down, or its disk is full.
+const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// Refusals of a node that say nothing about the message: it is sent again until somebody takes it.
+const NOT_NOW: [&str; 3] = ["not_active", "shutting_down", "disk_full"];
+/// Quarter seconds without a word, with sends unanswered, after which another node is asked whether it took over.
+const SILENT_TICKS: u64 = 3;
 /// Close code of a connection that was too slow: reconnect and resume.
 const CLOSE_RESYNC: u16 = 4000;
 
@@ -39,6 +48,8 @@ pub struct Plan {
     pub rate: Option<(f64, usize, usize)>,
     /// How many messages all that share this may still send.
     pub quota: Option<Rc<Cell<u64>>>,
+    /// The only node that it may use while that is set: where the network is cut.
+    pub side: Option<Rc<Cell<Option<NodeIndex>>>>,
     /// Holds the sender back until its receivers have followed.
     pub gate: Option<Rc<Gate>>,
     /// What it writes.
@@ -104,6 +115,8 @@ pub struct Book {
     pub ledger: Ledger,
     /// What it saw, by channel.
     pub trackers: HashMap<u64, SeqTracker>,
+    /// It had to go on without the events in between, so what it saw says nothing about what was delivered.
+    pub has_holes: bool,
 }
 
 /// A send without an answer.
@@ -120,7 +133,8 @@ struct Desk {
     stats: Rc<Stats>,
     book: Rc<RefCell<Book>>,
     scanner: Scanner,
-    pace: Option<Pace>,
+    /// The times of the sends, and when the load started that they belong to.
+    pace: Option<(u64, Pace)>,
     next: u32,
     pending: Vec<Pending>,
     /// Refused as busy: to be sent again at that time.
@@ -132,18 +146,34 @@ struct Desk {
 
 /// One connection.
 pub struct Station {
-    endpoint: Rc<Endpoint>,
+    nodes: Rc<Nodes>,
+    /// Where it is connected.
+    node: NodeIndex,
+    /// When it last heard something, in ticks of `nodes`.
+    heard_tick: u64,
+    /// Connections that it left because they were silent. They end with it.
+    left: JoinSet<()>,
     buffer: SharedBuffer,
     socket: Socket,
     wake: Rc<Notify>,
     desk: Desk,
 }
 
+/// What happened to a connection.
+enum Event {
+    /// Something came or went over it, or it ended.
+    Turn(Result<Turn, BenchError>),
+    /// The phase, the gate or the clock changed.
+    Woken,
+    /// Another node took it.
+    Found(Box<Found>),
+}
+
 /// What all connections of a benchmark share.
 #[derive(Clone)]
 pub struct Site {
-    /// The server.
-    pub endpoint: Rc<Endpoint>,
+    /// The server, or the nodes of the pair.
+    pub nodes: Rc<Nodes>,
     /// What they read into.
     pub buffer: SharedBuffer,
     /// What they count.
@@ -159,7 +189,9 @@ impl Station {
     /// The connection failed.
     pub async fn open(site: Site, plan: Plan, wake: Rc<Notify>, book: Rc<RefCell<Book>>) -> Result<Self, BenchError> {
         let hello = Hello { token: &plan.token, pos: None, source: None };
-        let (socket, answer) = Socket::connect(&site.endpoint, &hello, &site.buffer).await?;
+        let node = site.nodes.current();
+        let (socket, answer) = Socket::connect(&site.nodes.endpoint(), &hello, &site.buffer).await?;
+        site.nodes.learn(addresses(&answer));
         let last_pos = answer.get("pos").and_then(super::scan::as_number).unwrap_or_default();
         let desk = Desk {
             plan,
@@ -175,7 +207,8 @@ impl Station {
             text: String::new(),
             frame: Vec::new(),
         };
-        Ok(Self { endpoint: site.endpoint, buffer: site.buffer, socket, wake, desk })
+        let (heard_tick, left) = (site.nodes.tick.get(), JoinSet::new());
+        Ok(Self { nodes: site.nodes, node, heard_tick, left, buffer: site.buffer, socket, wake, desk })
     }
 
     /// Sends and receives until it is dropped or fails; a failure is noted in the statistics.
@@ -186,20 +219,97 @@ impl Station {
     }
 
     async fn work(&mut self) -> Result<(), BenchError> {
+        let mut ahead = None;
         loop {
             self.desk.top_up(&mut self.socket.out);
-            let wait = self.desk.next_at();
-            let desk = &mut self.desk;
-            let turn = tokio::select! {
-                biased;
-                turn = self.socket.turn(|_, payload| desk.take(payload)) => turn?,
-                () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now).into()), if wait.is_some() => Turn::Progress,
-                () = self.wake.notified() => Turn::Progress,
+            let event = match ahead.take() {
+                Some(event) => event,
+                None => self.event().await,
             };
-            if let Turn::Closed(code) = turn {
-                self.resume(code).await?;
+            match event {
+                Event::Turn(Ok(Turn::Progress)) => self.heard_tick = self.nodes.tick.get(),
+                Event::Turn(ended) if is_passing(&ended) => self.follow().await?,
+                Event::Turn(Ok(Turn::Closed(code))) => self.resume(code).await?,
+                Event::Turn(Err(error)) => return Err(error),
+                Event::Woken if self.is_cut_off() => self.follow().await?,
+                Event::Woken if self.is_silent() => {
+                    ahead = Some(self.look_elsewhere().await);
+                }
+                Event::Woken => {}
+                Event::Found(found) => {
+                    let left = self.settle(*found);
+                    let (book, stats) = (self.desk.book.clone(), self.desk.stats.clone());
+                    self.left.spawn_local(listen(left, book, stats));
+                }
             }
         }
+    }
+
+    async fn event(&mut self) -> Event {
+        let wait = self.desk.next_at();
+        let desk = &mut self.desk;
+        tokio::select! {
+            biased;
+            turn = self.socket.turn(|_, payload| desk.take(payload)) => Event::Turn(turn),
+            () = tokio::time::sleep_until(wait.unwrap_or_else(Instant::now).into()), if wait.is_some() => Event::Woken,
+            () = self.wake.notified() => Event::Woken,
+        }
+    }
+
+    /// Its node is not within reach any more.
+    fn is_cut_off(&self) -> bool {
+        matches!(reach(&self.desk.plan), Reach::Only(node) if node != self.node)
+    }
+
+    /// Its node owes answers and has said nothing for long, and there is another one to ask.
+    fn is_silent(&self) -> bool {
+        self.nodes.count() > 1
+            && !self.desk.pending.is_empty()
+            && self.nodes.tick.get().saturating_sub(self.heard_tick) >= SILENT_TICKS
+            && reach(&self.desk.plan) == Reach::Any
+    }
+
+    /// Asks the other nodes whether one took over, until this connection says something after all.
+    async fn look_elsewhere(&mut self) -> Event {
+        let (token, pos) = (self.desk.plan.token.clone(), Some(self.desk.last_pos));
+        let hello = Hello { token: &token, pos, source: None };
+        let (nodes, not_this) = (self.nodes.clone(), Reach::Not(self.node));
+        let reach = || not_this;
+        let desk = &mut self.desk;
+        let search = follow(&nodes, &hello, &self.buffer, &reach);
+        let search = tokio::time::timeout(Duration::from_millis(2 * BENCH_TRY_MS_MAX), search);
+        tokio::select! {
+            biased;
+            turn = self.socket.turn(|_, payload| desk.take(payload)) => Event::Turn(turn),
+            // That none takes it is no fault as long as this connection lives: they are asked again later.
+            found = search => match found {
+                Ok(Ok(found)) => Event::Found(Box::new(found)),
+                Ok(Err(_)) | Err(_) => Event::Woken,
+            },
+        }
+    }
+
+    /// Connects again after the connection was lost, wherever it is taken, and goes on from the last position.
+    async fn follow(&mut self) -> Result<(), BenchError> {
+        let hello = Hello { token: &self.desk.plan.token, pos: Some(self.desk.last_pos), source: None };
+        let found = follow(&self.nodes, &hello, &self.buffer, &|| reach(&self.desk.plan)).await?;
+        drop(self.settle(found));
+        Ok(())
+    }
+
+    /// Goes on over a new connection; gives the old one.
+    fn settle(&mut self, found: Found) -> Socket {
+        let left = std::mem::replace(&mut self.socket, found.socket);
+        (self.node, self.heard_tick) = (found.node, self.nodes.tick.get());
+        add(&self.desk.stats.reconnects, 1);
+        if found.answer.get("resumed").and_then(serde_json::Value::as_bool) != Some(true) {
+            add(&self.desk.stats.refetches, 1);
+            self.desk.book.borrow_mut().has_holes = true;
+            let pos = found.answer.get("pos").and_then(super::scan::as_number);
+            self.desk.last_pos = pos.unwrap_or(self.desk.last_pos);
+        }
+        self.desk.send_again(&mut self.socket.out);
+        left
     }
 
     /// Connects again after the server closed the connection as too slow, and goes on from the last position.
@@ -210,16 +320,20 @@ impl Station {
         }
         add(&self.desk.stats.resyncs, 1);
         let hello = Hello { token: &self.desk.plan.token, pos: Some(self.desk.last_pos), source: None };
-        let (socket, answer) = Socket::connect(&self.endpoint, &hello, &self.buffer).await?;
+        let endpoint = self.nodes.endpoint_of(self.node);
+        let (socket, answer) = Socket::connect(&endpoint, &hello, &self.buffer).await?;
         self.socket = socket;
         if answer.get("resumed").and_then(serde_json::Value::as_bool) != Some(true) {
             return Err(failed("the server could not resume it".to_owned()));
         }
-        for pending in self.desk.pending.clone() {
-            self.desk.send(&mut self.socket.out, pending);
-        }
+        self.desk.send_again(&mut self.socket.out);
         Ok(())
     }
+}
+
+/// Which nodes are within reach now.
+fn reach(plan: &Plan) -> Reach {
+    plan.side.as_ref().and_then(|side| side.get()).map_or(Reach::Any, Reach::Only)
 }
 
 impl Desk {
@@ -256,6 +370,13 @@ impl Desk {
         }
     }
 
+    /// Queues everything that has no answer.
+    fn send_again(&mut self, out: &mut Outbox) {
+        for at in 0..self.pending.len() {
+            self.send(out, self.pending[at]);
+        }
+    }
+
     fn may_send(&self) -> bool {
         self.stats.is_sending()
             && self.pending.len() + self.again.len() < self.plan.window
@@ -265,8 +386,13 @@ impl Desk {
 
     fn pace(&mut self) -> Option<&mut Pace> {
         let (rate_per_s, index, senders) = self.plan.rate?;
-        let start = self.stats.instant(self.stats.load_ns.get());
-        Some(self.pace.get_or_insert_with(|| Pace::new(start, rate_per_s, (index, senders))))
+        let load_ns = self.stats.load_ns.get();
+        // Load that starts again after a break is not late by the length of the break.
+        if self.pace.as_ref().is_none_or(|(of, _)| *of != load_ns) {
+            let start = self.stats.instant(load_ns);
+            self.pace = Some((load_ns, Pace::new(start, rate_per_s, (index, senders))));
+        }
+        self.pace.as_mut().map(|(_, pace)| pace)
     }
 
     /// When there is something to do even if nothing arrives.
@@ -314,7 +440,7 @@ impl Desk {
                 self.stats.unanswered.set(self.stats.unanswered.get() - 1);
                 self.stats.acknowledge(pending.due_ns);
                 if !self.book.borrow_mut().ledger.acknowledge(pending.counter, seq) {
-                    self.stats.fault(format!("a message was acknowledged with two numbers, the second {seq}"));
+                    self.stats.renumbered(seq);
                 }
             }
             Frame::Refused { id, code } => {
@@ -322,8 +448,11 @@ impl Desk {
                 if code == "busy" {
                     add(&self.stats.busy, 1);
                     self.again.push((Instant::now() + BUSY_PAUSE, pending));
+                } else if NOT_NOW.contains(&code.as_str()) {
+                    self.again.push((Instant::now() + REFUSED_PAUSE, pending));
                 } else {
                     self.stats.unanswered.set(self.stats.unanswered.get() - 1);
+                    add(&self.stats.failed_sends, 1);
                     self.stats.fault(format!("a send was refused: {code}"));
                 }
             }

@@ -55,6 +55,19 @@ pub struct Stats {
     pub resyncs: Cell<u64>,
     /// Times that a send was refused as busy and made again.
     pub busy: Cell<u64>,
+    /// Times that a connection was lost and opened again, to the same node or another.
+    pub reconnects: Cell<u64>,
+    /// Times that a node could not go on where a connection had been, so that a client would fetch everything again.
+    pub refetches: Cell<u64>,
+    /// Answers that came over a connection that its owner had left.
+    pub late_answers: Cell<u64>,
+    /// Sends that were refused for good.
+    pub failed_sends: Cell<u64>,
+    /// Two histories may be merged: a message may then be acknowledged with two numbers.
+    pub may_merge: Cell<bool>,
+    /// When the latest acknowledgement arrived, and the longest time between two since [`Stats::watch_silence`].
+    last_ack_ns: Cell<u64>,
+    silence_ns: Cell<u64>,
     errors: Cell<u64>,
     faults: RefCell<Vec<String>>,
 }
@@ -83,6 +96,13 @@ impl Stats {
             unanswered: Cell::default(),
             resyncs: Cell::default(),
             busy: Cell::default(),
+            reconnects: Cell::default(),
+            refetches: Cell::default(),
+            late_answers: Cell::default(),
+            failed_sends: Cell::default(),
+            may_merge: Cell::default(),
+            last_ack_ns: Cell::default(),
+            silence_ns: Cell::default(),
             errors: Cell::default(),
             faults: RefCell::default(),
         }
@@ -130,8 +150,37 @@ impl Stats {
         if self.phase.get() == Phase::Measure {
             add(&self.acknowledged_measured, 1);
         }
+        let now_ns = self.now_ns();
+        self.end_silence(now_ns);
         if self.latency_kind == Latency::Answer {
-            self.record(due_ns, self.now_ns());
+            self.record(due_ns, now_ns);
+        }
+    }
+
+    fn end_silence(&self, now_ns: u64) {
+        let silence_ns = now_ns.saturating_sub(self.last_ack_ns.replace(now_ns));
+        if silence_ns > self.silence_ns.get() {
+            self.silence_ns.set(silence_ns);
+        }
+    }
+
+    /// From now on the longest silence is looked for. The one that lasts now counts from the acknowledgement it began
+    /// with.
+    pub fn watch_silence(&self) {
+        self.silence_ns.set(0);
+    }
+
+    /// The longest time in milliseconds between two successive acknowledgements of any connections, the second of which
+    /// arrived since [`Stats::watch_silence`].
+    #[must_use]
+    pub fn longest_silence_ms(&self) -> f64 {
+        self.silence_ns.get() as f64 / 1e6
+    }
+
+    /// A message was acknowledged once more, with another number: wrong, unless two histories may have been merged.
+    pub fn renumbered(&self, seq: u64) {
+        if !self.may_merge.get() {
+            self.fault(format!("a message was acknowledged with two numbers, the second {seq}"));
         }
     }
 
@@ -222,6 +271,21 @@ mod tests {
         assert!(stats.latencies_ms().is_some(), "an answer that comes late is not left out");
         assert_eq!(stats.acknowledged.get(), 2);
         assert_eq!(stats.acknowledged_measured.get(), 1);
+    }
+
+    #[test]
+    fn the_longest_silence_spans_the_fault_and_ends_with_an_acknowledgement() {
+        let stats = Stats::new(Latency::Answer);
+        let ms = 1_000_000;
+        [5, 900, 1_000].into_iter().for_each(|at| stats.end_silence(at * ms));
+        stats.watch_silence();
+        assert_eq!(stats.longest_silence_ms(), 0.0, "what ended before does not count, what did not end is not known");
+        // One that was on its way when the fault came, then nothing until somebody took over.
+        [1_003, 3_010, 3_012, 3_500].into_iter().for_each(|at| stats.end_silence(at * ms));
+        assert_eq!(stats.longest_silence_ms(), 2_007.0);
+        stats.watch_silence();
+        stats.end_silence(3_600 * ms);
+        assert_eq!(stats.longest_silence_ms(), 100.0, "the one that lasted counts from its beginning");
     }
 
     #[test]

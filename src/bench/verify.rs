@@ -129,7 +129,15 @@ impl Ledger {
 
     /// The counters that were acknowledged, with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        (0_u32..).zip(&self.seqs).filter(|(_, seq)| **seq != 0).map(|(counter, seq)| (counter, u64::from(*seq)))
+        self.iter_from(0)
+    }
+
+    /// The same from counter `first` on.
+    pub fn iter_from(&self, first: u32) -> impl Iterator<Item = (u32, u64)> + '_ {
+        (first..)
+            .zip(self.seqs.get(first as usize..).unwrap_or_default())
+            .filter(|(_, seq)| **seq != 0)
+            .map(|(counter, seq)| (counter, u64::from(*seq)))
     }
 }
 

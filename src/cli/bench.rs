@@ -18,6 +18,32 @@ pub enum Scenario {
     History,
     /// Time from kill -9 to ready with many messages stored
     Restart,
+    /// The active node of a pair fails under load: how long until the other took over
+    Failover,
+}
+
+/// What is done to the active node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// kill -9; started again after the other node took over
+    Kill,
+    /// SIGSTOP for 8 s
+    Pause,
+    /// Nothing passes between it and the other members for 8 s
+    Partition,
+    /// Its disk is full for 8 s (a disk in memory; needs root)
+    DiskFull,
+    /// A planned switchover
+    Switchover,
+}
+
+/// Yes or no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Choice {
+    /// Yes
+    Yes,
+    /// No
+    No,
 }
 
 /// `holdfast bench`
@@ -34,6 +60,9 @@ Examples:
   holdfast bench idle --connections 10000
   holdfast bench history --messages 1000000
   holdfast bench restart --messages 10000000
+  holdfast bench send --pair yes                against a pair with a witness
+  holdfast bench failover --rounds 100 --json
+  holdfast bench failover --fault partition --witness no
   holdfast bench send --url https://10.0.0.5:8443 --token hf_...")]
 pub struct BenchArgs {
     /// What to measure
@@ -42,13 +71,13 @@ pub struct BenchArgs {
     /// Seconds of measuring, after a warm-up [default: 10]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: Option<u64>,
-    /// Clients: senders (send, default 200), members online (fanout, 1000), readers (history, 16)
+    /// Clients: senders (send, default 200; failover, 100), members online (fanout, 1000), readers (history, 16)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub clients: Option<u32>,
     /// Bytes of each message's text [default: 200; restart: 150]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub body_bytes: Option<u32>,
-    /// Open loop: sends (send) or deliveries (fanout) a second in all [default: as fast as answers come]
+    /// Open loop: sends (send, failover) or deliveries (fanout) a second in all [default: as fast as answers come]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub rate: Option<u32>,
     /// A running server to load [default: start one]
@@ -66,6 +95,18 @@ pub struct BenchArgs {
     /// Connections held open (idle) [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: Option<u32>,
+    /// Failures of the active (failover) [default: 10]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub rounds: Option<u64>,
+    /// How the active fails (failover) [default: kill]
+    #[arg(long, value_enum)]
+    pub fault: Option<Fault>,
+    /// Whether the pair that is started has a witness (failover, send --pair yes) [default: yes]
+    #[arg(long, value_enum)]
+    pub witness: Option<Choice>,
+    /// Start a pair instead of a server (send) [default: no]
+    #[arg(long, value_enum, conflicts_with = "url")]
+    pub pair: Option<Choice>,
     /// Print one JSON object instead of text
     #[arg(long)]
     pub json: bool,
@@ -79,6 +120,19 @@ impl Scenario {
             Self::Idle => bench::Scenario::Idle,
             Self::History => bench::Scenario::History,
             Self::Restart => bench::Scenario::Restart,
+            Self::Failover => bench::Scenario::Failover,
+        }
+    }
+}
+
+impl Fault {
+    const fn done(self) -> bench::Fault {
+        match self {
+            Self::Kill => bench::Fault::Kill,
+            Self::Pause => bench::Fault::Pause,
+            Self::Partition => bench::Fault::Partition,
+            Self::DiskFull => bench::Fault::DiskFull,
+            Self::Switchover => bench::Fault::Switchover,
         }
     }
 }
@@ -95,6 +149,10 @@ pub fn run(args: &BenchArgs, output: &Output) -> Result<(), CliError> {
         no_tls: args.no_tls,
         messages: args.messages,
         connections: args.connections.map(|count| count as usize),
+        rounds: args.rounds,
+        fault: args.fault.map_or(bench::Fault::Kill, Fault::done),
+        witness: args.witness != Some(Choice::No),
+        pair: args.pair == Some(Choice::Yes),
         ..BenchOptions::new(args.scenario.measured())
     };
     let report = bench::run(options).map_err(CliError::failed)?;
@@ -131,6 +189,10 @@ mod tests {
             no_tls: false,
             messages: None,
             connections: None,
+            rounds: None,
+            fault: None,
+            witness: None,
+            pair: None,
             json: false,
         };
         assert_eq!(parse("bench send").unwrap(), expected);
@@ -161,7 +223,22 @@ mod tests {
     fn flags_are_bounded_and_fit_together() {
         let args = parse("bench idle --connections 5000 --rate 100 --json --url https://x --token hf_x").unwrap();
         assert_eq!((args.connections, args.rate, args.json), (Some(5000), Some(100), true));
+        let args = parse("bench failover --rounds 3 --fault disk-full --witness no --clients 10").unwrap();
+        assert_eq!((args.rounds, args.fault, args.witness), (Some(3), Some(Fault::DiskFull), Some(Choice::No)));
+        for (name, fault) in [
+            ("kill", bench::Fault::Kill),
+            ("pause", bench::Fault::Pause),
+            ("partition", bench::Fault::Partition),
+            ("disk-full", bench::Fault::DiskFull),
+            ("switchover", bench::Fault::Switchover),
+        ] {
+            let args = parse(&format!("bench failover --fault {name}")).unwrap();
+            assert_eq!((args.fault.unwrap().done(), fault.name()), (fault, name));
+        }
         for line in [
+            "bench failover --rounds 0",
+            "bench failover --fault flood",
+            "bench failover --witness maybe",
             "bench",
             "bench juggle",
             "bench send --seconds 0",

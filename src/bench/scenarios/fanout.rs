@@ -7,7 +7,6 @@ use tokio::sync::Notify;
 
 use super::Run;
 use crate::bench::check::{self, Watched};
-use crate::bench::client::Http;
 use crate::bench::crew::Crew;
 use crate::bench::error::BenchError;
 use crate::bench::server::NewChannel;
@@ -23,7 +22,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
     let channels = clients / members;
     let body = Body { timestamp: true, ..run.body(BENCH_BODY_BYTES) };
     let people = run.target.people(channels * members, &mut run.progress).await?;
-    let mut http = Http::connect(&run.target.endpoint).await?;
+    let mut http = run.target.http().await?;
     let receivers = members as u64 - 1;
     let sends_per_s = run.options.rate.map(|deliveries| deliveries as f64 / receivers as f64);
     let mut watched = Vec::new();
@@ -44,6 +43,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
                 window: BENCH_FILL_WINDOW,
                 rate: sends_per_s.map(|rate| (rate, index, channels)),
                 quota: None,
+                side: None,
                 gate: Some(gate.clone()),
                 body,
             };

@@ -9,9 +9,11 @@ use super::{Filler, Run};
 use crate::bench::check;
 use crate::bench::client::{Call, Http};
 use crate::bench::error::BenchError;
+use crate::bench::follow;
 use crate::bench::machine;
+use crate::bench::nodes::Nodes;
 use crate::bench::scan::is_latest_page;
-use crate::bench::stats::{Latency, Phase, Stats};
+use crate::bench::stats::{Latency, Phase, Stats, add};
 use crate::bench::verify::Verdict;
 use crate::limits::{BENCH_HISTORY_CLIENTS, BENCH_HISTORY_MESSAGES, BENCH_WARMUP_MS};
 
@@ -29,8 +31,9 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
     let stats = Rc::new(Stats::new(Latency::Answer));
     let mut readers = JoinSet::new();
     for _ in 0..run.options.clients.unwrap_or(BENCH_HISTORY_CLIENTS) {
-        let http = Http::connect(&run.target.endpoint).await?;
-        readers.spawn_local(read((http, token.clone()), channel, PAGE.min(messages), stats.clone()));
+        let http = run.target.http().await?;
+        let place = (run.target.nodes.clone(), token.clone());
+        readers.spawn_local(read(http, place, (channel, PAGE.min(messages)), stats.clone()));
     }
     stats.enter(Phase::Load);
     tokio::time::sleep(Duration::from_millis(BENCH_WARMUP_MS)).await;
@@ -49,7 +52,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
     run.report.count(&stats);
     run.measure_disk();
     (run.report.rate_per_s, run.report.rate_of) = (Some(stats.rates_per_s().0), "pages");
-    let mut http = Http::connect(&run.target.endpoint).await?;
+    let mut http = run.target.http().await?;
     let stored = check::last_seqs(&mut http, &token).await?.get(&channel).copied().unwrap_or_default();
     let (lost, duplicated) = (messages.saturating_sub(stored), stored.saturating_sub(messages));
     run.report.judge(Verdict { lost, duplicated, wrong: 0 });
@@ -57,7 +60,8 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
 }
 
 /// Asks for pages until the measurement ends.
-async fn read((mut http, token): (Http, Rc<str>), channel: u64, count: u64, stats: Rc<Stats>) {
+async fn read(mut http: Http, place: (Rc<Nodes>, Rc<str>), (channel, count): (u64, u64), stats: Rc<Stats>) {
+    let (nodes, token) = place;
     let path = format!("/api/v1/channels/{channel}/messages");
     let call = Call::get(&path, &token);
     // The load starts after all readers are connected.
@@ -74,7 +78,14 @@ async fn read((mut http, token): (Http, Rc<str>), channel: u64, count: u64, stat
                 // A refusal must not become a busy loop.
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            Err(error) => return stats.fault(error),
+            // The connection was lost: the server was started again, or another node is to be asked.
+            Err(_) => match follow::http(&nodes).await {
+                Ok(found) => {
+                    http = found;
+                    add(&stats.reconnects, 1);
+                }
+                Err(error) => return stats.fault(error),
+            },
         }
     }
 }

@@ -34,9 +34,10 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
         )));
     }
     let people = run.target.people(PEOPLE.min(connections), &mut run.progress).await?;
-    if let Some(server) = &mut run.target.server {
+    if let Some(server) = run.target.server() {
         // What password hashing left behind would be used up first and hide what connections take.
-        run.target.endpoint = server.end_and_start().await?;
+        let url = server.end_and_start().await?;
+        run.target.nodes.moved(&url)?;
     }
     let mut held = Held {
         people,
@@ -78,7 +79,7 @@ struct Held {
 impl Held {
     /// Opens more until there are `count`.
     async fn open_until(&mut self, count: usize, run: &mut Run<'_>) -> Result<(), BenchError> {
-        let endpoint = run.target.endpoint.clone();
+        let endpoint = run.target.nodes.endpoint();
         let mut opening = JoinSet::new();
         loop {
             while self.opened < count && opening.len() < BENCH_OPENING_MAX {

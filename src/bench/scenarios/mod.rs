@@ -1,5 +1,6 @@
-//! The five measurements. Each prepares people and channels through the API, measures, and then checks.
+//! The six measurements. Each prepares people and channels through the API, measures, and then checks.
 
+mod failover;
 mod fanout;
 mod history;
 mod idle;
@@ -11,7 +12,6 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use super::client::Http;
 use super::crew::Crew;
 use super::error::BenchError;
 use super::machine::{self, Machine};
@@ -36,8 +36,7 @@ pub(super) async fn run(options: &BenchOptions) -> Result<BenchReport, BenchErro
     machine::raise_open_files();
     let mut progress = Progress::stderr();
     let target = Target::new(options, &mut progress).await?;
-    let scratch = target.server.as_ref().map(super::server::Server::data);
-    let machine = Machine::here(scratch.as_deref());
+    let machine = Machine::here(target.data());
     let report = BenchReport::new(options.scenario.name().to_owned(), machine, options.to_json());
     let mut run = Run { options, target, progress, report };
     match options.scenario {
@@ -46,11 +45,10 @@ pub(super) async fn run(options: &BenchOptions) -> Result<BenchReport, BenchErro
         Scenario::Idle => Box::pin(idle::run(&mut run)).await?,
         Scenario::History => Box::pin(history::run(&mut run)).await?,
         Scenario::Restart => Box::pin(restart::run(&mut run)).await?,
+        Scenario::Failover => Box::pin(failover::run(&mut run)).await?,
     }
-    let Run { target, mut report, .. } = run;
-    if let Some(mut server) = target.server
-        && let Err(error) = server.end().await
-    {
+    let Run { mut target, mut report, .. } = run;
+    if let Err(error) = target.end().await {
         report.errors += 1;
         report.error_details.push(error.to_string());
     }
@@ -70,7 +68,7 @@ impl Filler {
     async fn fill(run: &mut Run<'_>, people: Vec<Person>, channels: usize, messages: u64) -> Result<Self, BenchError> {
         let restart = run.options.scenario == Scenario::Restart;
         let body = run.body(if restart { BENCH_RESTART_BODY_BYTES } else { BENCH_BODY_BYTES });
-        let mut http = Http::connect(&run.target.endpoint).await?;
+        let mut http = run.target.http().await?;
         let mut own: Vec<Vec<u64>> = vec![Vec::new(); people.len()];
         for index in 0..channels {
             let owner = index % people.len();
@@ -94,6 +92,7 @@ impl Filler {
                 window: BENCH_FILL_WINDOW,
                 rate: None,
                 quota: Some(quota.clone()),
+                side: None,
                 gate: None,
                 body,
             };
@@ -121,9 +120,9 @@ impl Run<'_> {
 
     /// Notes what the server's data takes on disk.
     fn measure_disk(&mut self) {
-        if let Some(server) = &self.target.server {
-            self.report.log_bytes = Some(machine::allocated_bytes(&server.data().join("log")));
-            self.report.state_bytes = Some(machine::allocated_bytes(&server.data().join("state")));
+        if let Some(data) = self.target.data() {
+            self.report.log_bytes = Some(machine::allocated_bytes(&data.join("log")));
+            self.report.state_bytes = Some(machine::allocated_bytes(&data.join("state")));
         }
     }
 }

@@ -3,7 +3,6 @@
 
 use super::{Filler, Run};
 use crate::bench::check::{self, Stored, is_text_of};
-use crate::bench::client::Http;
 use crate::bench::error::BenchError;
 use crate::bench::station::Body;
 use crate::bench::text::Picker;
@@ -24,11 +23,12 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
     run.report.server_rss_bytes = run.target.rss_bytes();
     run.report.server_cpu_seconds = run.target.cpu_seconds();
     run.measure_disk();
-    let Some(server) = &mut run.target.server else {
+    let Some(server) = run.target.server() else {
         return Err(BenchError::options("restart only works on a server that it starts itself"));
     };
     let started = server.kill_and_start()?;
-    run.target.endpoint = server.ready().await?;
+    let url = server.ready().await?;
+    run.target.nodes.moved(&url)?;
     run.report.ready_ms = Some(started.elapsed().as_secs_f64() * 1_000.0);
     let counted = count(run, &filler).await?;
     run.report.judge(counted);
@@ -39,7 +39,7 @@ pub(super) async fn run(run: &mut Run<'_>) -> Result<(), BenchError> {
 
 /// Compares the last number of every channel with the number of messages acknowledged for it.
 async fn count(run: &mut Run<'_>, filler: &Filler) -> Result<Verdict, BenchError> {
-    let mut http = Http::connect(&run.target.endpoint).await?;
+    let mut http = run.target.http().await?;
     let mut verdict = Verdict::default();
     for ((person, channels), book) in filler.people.iter().zip(&filler.channels).zip(&filler.crew.books) {
         let mut expected = vec![0_u64; channels.len()];
@@ -59,7 +59,7 @@ async fn count(run: &mut Run<'_>, filler: &Filler) -> Result<Verdict, BenchError
 
 /// Reads pages at random places and compares each message with what was acknowledged.
 async fn sample(run: &mut Run<'_>, filler: &Filler) -> Result<Verdict, BenchError> {
-    let mut http = Http::connect(&run.target.endpoint).await?;
+    let mut http = run.target.http().await?;
     let mut picker = Picker::new(u64::from(run.target.run));
     let body = run.body(BENCH_RESTART_BODY_BYTES);
     let mut verdict = Verdict::default();
