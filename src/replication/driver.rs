@@ -393,7 +393,8 @@ impl Driver {
     }
 
     fn notice(&self, notice: Notice) {
-        self.context.notices.tell(notice, now_ms());
+        let in_pair = self.context.settings.latest().version() > 0;
+        self.context.notices.tell(notice, (now_ms(), in_pair));
     }
 }
 

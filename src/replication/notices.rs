@@ -34,7 +34,9 @@ impl Notices {
     }
 
     /// Tells a decision of the protocol.
-    pub(super) fn tell(&self, notice: Notice, at_ms: u64) {
+    ///
+    /// The starts of a node that is alone are no events of a pair: they stay out of the audit trail.
+    pub(super) fn tell(&self, notice: Notice, (at_ms, in_pair): (u64, bool)) {
         let (text, grave) = sentence(notice);
         if grave {
             tracing::warn!("{text}");
@@ -42,7 +44,7 @@ impl Notices {
             tracing::info!("{text}");
         }
         self.say(text, at_ms);
-        if let Some(note) = self.note(notice) {
+        if in_pair && let Some(note) = self.note(notice) {
             self.write_later(note);
         }
     }
