@@ -11,7 +11,7 @@ use prost::Message as _;
 use super::gate::Waited;
 use super::queue::Proposal;
 use super::writer::{Batch, refuse_all};
-use super::{Answer, EventSink, ProposeError, Published, ReplyTo, Shared, now_ms};
+use super::{Answer, EventSink, ProposeError, Published, ReplyTo, Shared};
 use crate::core::command::StateHashRecord;
 use crate::core::entry::{Digest, Entry, EntryKind};
 use crate::core::machine::{Applied, Machine};
@@ -202,6 +202,7 @@ impl ApplyThread {
         let record = StateHashRecord { index, hash: hash.to_bytes().to_vec().into() };
         let proposal = Proposal::internal(EntryKind::StateHash, record.encode_to_vec().into(), ReplyTo::Nobody);
         // Refused while the node stops, and on a standby: the active records its own.
-        drop(self.applier.shared.queue.push(proposal, now_ms()));
+        let shared = &self.applier.shared;
+        drop(shared.queue.push(proposal, shared.execution.now_ms()));
     }
 }

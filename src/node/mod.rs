@@ -171,6 +171,8 @@ struct Shared {
     /// The node was told to be active, and not since to step down.
     taking: AtomicBool,
     on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
+    /// Tells the time.
+    execution: Execution,
 }
 
 impl Shared {
@@ -234,7 +236,7 @@ impl Node {
             let level = self.shared.level.load(Ordering::Relaxed);
             pair::allowed(command, level).map_err(ProposeError::Refused)?;
         }
-        let now_ms = now_ms();
+        let now_ms = self.shared.execution.now_ms();
         match machine::check(&self.shared.projection, envelope, now_ms) {
             Ok(()) => {}
             Err(RuleError::Refused(refusal)) => return Err(ProposeError::Refused(refusal)),
@@ -260,7 +262,7 @@ impl Node {
         shared.isolated.store(false, Ordering::Relaxed);
         shared.fence.set(Mode::Active(epoch));
         let first = queue::Proposal::internal(EntryKind::EpochStarted, bytes::Bytes::new(), ReplyTo::Nobody);
-        let opened = shared.queue.open(shared.reader.last_position().hlc, first, now_ms());
+        let opened = shared.queue.open(shared.reader.last_position().hlc, first, shared.execution.now_ms());
         self.kick();
         opened
     }

@@ -41,8 +41,8 @@ pub struct NodeOptions {
     pub on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
-/// Who does the work of the log thread and the apply thread.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Who does the work of the log thread and the apply thread, and what time it is.
+#[derive(Clone, Copy, Debug)]
 pub enum Execution {
     /// Threads of their own.
     Threads,
@@ -51,7 +51,19 @@ pub enum Execution {
     Inline {
         /// Bytes of a log segment.
         segment_bytes: u64,
+        /// The node's wall clock, Unix milliseconds.
+        now_ms: fn() -> u64,
     },
+}
+
+impl Execution {
+    /// The wall clock, Unix milliseconds.
+    pub(crate) fn now_ms(self) -> u64 {
+        match self {
+            Self::Threads => super::now_ms(),
+            Self::Inline { now_ms, .. } => now_ms(),
+        }
+    }
 }
 
 /// What starting found and did.
@@ -125,7 +137,7 @@ impl Node {
     pub fn start(options: NodeOptions) -> Result<(Self, StartReport), StartError> {
         let started = Instant::now();
         let mut log_options = LogOptions::new(options.data.join("log"), options.cluster);
-        if let Execution::Inline { segment_bytes } = options.execution {
+        if let Execution::Inline { segment_bytes, .. } = options.execution {
             log_options.segment_bytes = segment_bytes;
         }
         let (log, recovery) = LogWriter::open(log_options)?;
@@ -155,6 +167,7 @@ impl Node {
             alone: AtomicBool::new(options.alone),
             taking: AtomicBool::new(false),
             on_fatal: options.on_fatal.clone(),
+            execution: options.execution,
         });
         shared.fence.lock().alone = options.alone;
         let mut applier = Applier { shared: shared.clone(), machine: Machine::default(), sink: options.sink.clone() };

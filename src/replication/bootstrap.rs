@@ -289,7 +289,7 @@ pub(super) async fn serve_snapshots(context: &Arc<Context>, node: &Node, mut lin
 }
 
 async fn offer(context: &Arc<Context>, node: &Node, have_index: u64) -> SnapshotMessage {
-    let Some(epoch) = *context.active_epoch.borrow() else { return SnapshotMessage::Gone };
+    let Some(epoch) = context.active_epoch.get() else { return SnapshotMessage::Gone };
     if node.role() != Role::Active {
         return SnapshotMessage::Gone; // its first record is not committed yet
     }

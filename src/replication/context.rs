@@ -19,12 +19,12 @@ use super::notices::Notices;
 use super::pki::{Allowed, AllowedMember, PeerTls};
 use super::rejoin::{self, Place};
 use super::settings::{PairSettings, SettingsCache};
+use super::watched::Watched;
 use super::watcher::Watcher;
 use super::wire::{Class, Hello, Welcome};
 use crate::blobs::BlobStore;
 use crate::core::failover::{Epoch, Member};
 use crate::limits;
-use crate::node::now_ms;
 
 /// Why the process has to start again. What it has to do then is durable already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Identity {
 
 impl Identity {
     /// What it says first on a link.
-    pub(super) fn hello(&self, class: Class, (epoch, level_in_use): (Epoch, u32)) -> Hello {
+    pub(super) fn hello(&self, class: Class, (epoch, level_in_use): (Epoch, u32), now_ms: u64) -> Hello {
         Hello {
             protocol: limits::PEER_PROTOCOL,
             protocol_min: limits::PEER_PROTOCOL_MIN,
@@ -65,7 +65,7 @@ impl Identity {
             epoch,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             client_url: self.client_url.clone(),
-            now_ms: now_ms(),
+            now_ms,
         }
     }
 }
@@ -82,9 +82,9 @@ pub(super) struct Context {
     pub(super) settings: Arc<SettingsCache>,
     pub(super) watcher: Arc<Watcher>,
     /// The epoch in which this node is the active.
-    pub(super) active_epoch: watch::Sender<Option<Epoch>>,
+    pub(super) active_epoch: Watched<Option<Epoch>>,
     /// Up to where records are committed.
-    pub(super) committed: watch::Sender<u64>,
+    pub(super) committed: Watched<u64>,
     pub(super) contacts: Contacts,
     /// What other members said of themselves when a link was made: their level, where clients reach them.
     pub(super) hellos: Mutex<BTreeMap<Member, (u32, String)>>,
@@ -140,8 +140,13 @@ impl Context {
 
     /// What this member says first on a link.
     pub(super) fn hello(&self, class: Class) -> Hello {
-        let epoch = self.active_epoch.borrow().unwrap_or_default();
-        self.identity.hello(class, (epoch, self.settings.latest().level()))
+        let epoch = self.active_epoch.get().unwrap_or_default();
+        self.identity.hello(class, (epoch, self.settings.latest().level()), self.now_ms())
+    }
+
+    /// The wall clock, Unix milliseconds.
+    pub(super) fn now_ms(&self) -> u64 {
+        self.place.execution.now_ms()
     }
 
     /// Lets these members in, with their certificates, and nobody else.

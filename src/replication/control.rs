@@ -121,6 +121,7 @@ async fn send_all(link: Link, messages: &mut mpsc::Receiver<Message>) -> LinkErr
     let patience = Duration::from_millis(limits::CONTROL_SEND_MS_MAX);
     loop {
         let first = tokio::select! {
+            biased;
             message = messages.recv() => message,
             // Nothing is said in this direction: what ends is the link.
             ended = receiver.receive::<Message>() => match ended {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::context::{Context, Restart};
@@ -15,11 +15,12 @@ use super::durable::DurableFile;
 use super::follower::{self, Following};
 use super::probe;
 use super::settings::PairSettings;
+use super::watched::Watch;
 use crate::core::failover::{
     DataMember, Effect, Epoch, Input, LogEnd, Member, Message, Notice, Order, Relation, Status, Timer,
 };
 use crate::limits;
-use crate::node::{Node, now_ms};
+use crate::node::Node;
 use crate::oplog::LogPosition;
 
 /// What reaches the driver.
@@ -114,7 +115,7 @@ pub(super) struct Driver {
     durable: DurableFile,
     links: ControlLinks,
     events: DriverEvents,
-    log: watch::Receiver<LogPosition>,
+    log: Watch<LogPosition>,
     timers: BTreeMap<Timer, Instant>,
     following: Option<Following>,
     /// The pair settings that the members were last taken from.
@@ -129,7 +130,7 @@ pub(super) struct DriverParts {
     pub(super) node: Node,
     pub(super) durable: DurableFile,
     pub(super) events: DriverEvents,
-    pub(super) log: watch::Receiver<LogPosition>,
+    pub(super) log: Watch<LogPosition>,
 }
 
 /// How often the pair settings in the state are looked at.
@@ -173,12 +174,7 @@ impl Driver {
                     Some(event) => self.event(event)?,
                 },
                 Some(input) = self.events.peers.recv() => self.step(input)?,
-                changed = self.log.changed() => {
-                    if changed.is_err() {
-                        return Ok(());
-                    }
-                    self.log_moved()?;
-                }
+                () = self.log.changed() => self.log_moved()?,
                 () = sleep_until(next) => self.fire()?,
                 _ = settings.tick() => self.take_settings()?,
                 () = self.context.ending.cancelled() => return Ok(()),
@@ -225,12 +221,12 @@ impl Driver {
     fn equal_to_active(&mut self) -> std::io::Result<()> {
         let Some(following) = self.following.as_ref().filter(|following| following.is_equal()) else { return Ok(()) };
         let (epoch, commit) = (following.epoch(), following.commit());
-        let index = self.log.borrow().index;
+        let index = self.log.peek().index;
         self.step(Input::Compared { epoch, relation: Relation::Equal { index }, commit })
     }
 
     fn log_end(&mut self) -> LogEnd {
-        let position = *self.log.borrow_and_update();
+        let position = self.log.look();
         LogEnd { epoch: Epoch(position.epoch), index: position.index }
     }
 
@@ -253,9 +249,9 @@ impl Driver {
         self.tell_face(&settings);
         self.context.notices.write(&self.node);
         let own = self.node.log().last_durable_index();
-        let active = self.context.active_epoch.borrow().is_some();
+        let active = self.context.active_epoch.get().is_some();
         let last = if active { own } else { self.context.lag.latest().last };
-        self.context.lag.sample(now_ms(), last);
+        self.context.lag.sample(self.context.now_ms(), last);
         if self.settings_version == Some(settings.version()) {
             return Ok(());
         }
@@ -314,13 +310,13 @@ impl Driver {
             }
             Effect::Activate { epoch } => {
                 self.following = None;
-                self.context.active_epoch.send_replace(Some(epoch));
+                self.context.active_epoch.set(Some(epoch));
                 self.tell_face(&self.context.settings.latest());
                 // Refused only while the node stops.
                 drop(self.node.activate(epoch.0));
             }
             Effect::StepDown => {
-                self.context.active_epoch.send_replace(None);
+                self.context.active_epoch.set(None);
                 // Before anybody is sent away, so that nobody is sent here.
                 self.tell_face(&self.context.settings.latest());
                 self.node.step_down();
@@ -328,7 +324,7 @@ impl Driver {
             }
             Effect::Commit { index } => {
                 self.node.commit(index);
-                self.context.committed.send_replace(index);
+                self.context.committed.set(index);
             }
             Effect::HoldWrites(held) => {
                 self.node.hold_writes(held);
@@ -394,7 +390,7 @@ impl Driver {
 
     fn notice(&self, notice: Notice) {
         let in_pair = self.context.settings.latest().version() > 0;
-        self.context.notices.tell(notice, (now_ms(), in_pair));
+        self.context.notices.tell(notice, (self.context.now_ms(), in_pair));
     }
 }
 

@@ -170,9 +170,10 @@ impl Follower {
         let (mut sender, mut receiver) = link.split();
         sender.send(&LogMessage::ShipFrom { epoch: self.epoch, index: index + 1 }).await?;
         tokio::select! {
-            ended = self.receive(&mut receiver) => ended,
-            error = self.acknowledge(&mut sender) => Err(error),
+            biased;
             _ = refused.changed() => Ok(Ended::Refused),
+            error = self.acknowledge(&mut sender) => Err(error),
+            ended = self.receive(&mut receiver) => ended,
         }
     }
 

@@ -75,9 +75,10 @@ impl LinkHandler for Handler {
                 }
             };
             let ended = tokio::select! {
-                ended = served => ended,
-                () = still_member => Ok(()),
+                biased;
                 () = context.ending.cancelled() => Ok(()),
+                () = still_member => Ok(()),
+                ended = served => ended,
             };
             match ended {
                 Ok(()) | Err(LinkError::Closed) => tracing::debug!(member, %class, "a link ended"),

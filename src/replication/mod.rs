@@ -41,6 +41,7 @@ mod salvage;
 mod service;
 mod settings;
 mod shipper;
+mod watched;
 mod watcher;
 mod witness;
 

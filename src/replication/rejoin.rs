@@ -79,7 +79,7 @@ impl Place {
     /// The size of log segments in a simulation; `None` outside of one.
     pub(super) const fn segment_bytes(&self) -> Option<u64> {
         match self.execution {
-            Execution::Inline { segment_bytes } => Some(segment_bytes),
+            Execution::Inline { segment_bytes, .. } => Some(segment_bytes),
             Execution::Threads => None,
         }
     }

@@ -24,6 +24,7 @@ use super::pki::{PairPki, PeerTls};
 use super::rejoin::Place;
 use super::salvage;
 use super::settings::SettingsCache;
+use super::watched::Watched;
 use super::watcher::Watcher;
 use crate::blobs::BlobStore;
 use crate::core::failover::{DataMember, Durable, Epoch, LogEnd, Member};
@@ -140,8 +141,8 @@ impl PairService {
             driver: self.driver.clone(),
             settings: self.settings,
             watcher: self.watcher,
-            active_epoch: watch::Sender::new(None),
-            committed: watch::Sender::new(node.committed_index()),
+            active_epoch: Watched::new(None),
+            committed: Watched::new(node.committed_index()),
             contacts: Contacts::default(),
             hellos: parking_lot::Mutex::default(),
             lag: LagCell::default(),
@@ -267,6 +268,7 @@ async fn listen(
                     tokio::pin!(serving);
                     loop {
                         tokio::select! {
+                            biased;
                             () = &mut serving => return,
                             asked = enabled.recv() => match asked {
                                 Some(asked) => drop(asked.send(Ok(()))),
@@ -285,6 +287,7 @@ async fn listen(
             }
         }
         tokio::select! {
+            biased;
             asked = enabled.recv() => waiting = asked,
             () = tokio::time::sleep(LISTEN_AGAIN) => {}
             () = context.ending.cancelled() => return,

@@ -9,7 +9,7 @@ use super::link::{Link, LinkError, LinkReceiver, LinkSender};
 use super::wire::{LogMessage, Ship};
 use crate::core::failover::{Epoch, Member, Message};
 use crate::limits;
-use crate::node::{Node, now_ms};
+use crate::node::Node;
 use crate::oplog::LogError;
 
 /// Serves one log link of `peer` to its end.
@@ -21,17 +21,18 @@ pub(super) async fn serve(
     let idle = Duration::from_millis(limits::LOG_LINK_IDLE_MS);
     link.receiver().set_silence_max(Some(idle));
     let (epoch, from) = questions(&node, &mut link).await?;
-    let mut active = context.active_epoch.subscribe();
-    if *active.borrow_and_update() != Some(epoch) {
+    let mut active = context.active_epoch.watch();
+    if active.look() != Some(epoch) {
         return Ok(()); // not (any more) the active that it means to follow
     }
     let (mut sender, mut receiver) = link.split();
     receiver.set_silence_max(None);
     tokio::select! {
-        error = acks(&context, peer, &mut receiver) => Err(error),
-        error = ship(&context, &node, (&mut sender, epoch, from)) => Err(error),
+        biased;
         // Records of another epoch must not travel as those of this one.
         _ = active.wait_for(|now| *now != Some(epoch)) => Ok(()),
+        error = acks(&context, peer, &mut receiver) => Err(error),
+        error = ship(&context, &node, (&mut sender, epoch, from)) => Err(error),
     }
 }
 
@@ -73,7 +74,7 @@ async fn acks(context: &Context, peer: Member, receiver: &mut LinkReceiver) -> L
 /// Sends records as they become durable, and between them how far the log is and what is committed. Ends only with an
 /// error.
 async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkSender, Epoch, u64)) -> LinkError {
-    let (mut log, mut committed) = (context.watcher.log(), context.committed.subscribe());
+    let (mut log, mut committed) = (context.watcher.log(), context.committed.watch());
     let mut shipments = match node.log().shipments_from(from) {
         Ok(shipments) => shipments,
         Err(error) => {
@@ -84,8 +85,8 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
     let mut beat = tokio::time::interval(Duration::from_millis(limits::SHIP_BEAT_MS));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        log.mark_unchanged();
-        committed.mark_unchanged();
+        log.look();
+        committed.look();
         let frames = match shipments.next_batch(limits::SHIP_BYTES) {
             Ok(shipment) => shipment.map(|shipment| shipment.frames).unwrap_or_default(),
             Err(error) => {
@@ -99,7 +100,7 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
             frames,
             commit: node.committed_index(),
             last: node.log().last_durable_index(),
-            sent_ms: now_ms(),
+            sent_ms: context.now_ms(),
         };
         if let Err(error) = sender.send(&LogMessage::Ship(ship)).await {
             return error;
@@ -108,8 +109,9 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
             continue;
         }
         tokio::select! {
-            changed = log.changed() => if changed.is_err() { return LinkError::Closed },
-            changed = committed.changed() => if changed.is_err() { return LinkError::Closed },
+            biased;
+            () = log.changed() => {}
+            () = committed.changed() => {}
             _ = beat.tick() => {}
         }
     }

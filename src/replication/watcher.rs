@@ -7,6 +7,7 @@ use tokio::sync::watch;
 
 use super::driver::DriverHandle;
 use super::settings::SettingsCache;
+use super::watched::{Watch, Watched};
 use crate::core::entry::Entry;
 use crate::core::failover::{Epoch, Input};
 use crate::node::NodeEvents;
@@ -14,7 +15,7 @@ use crate::oplog::{LogError, LogPosition};
 
 /// Takes what the log thread tells.
 pub(super) struct Watcher {
-    log: watch::Sender<LogPosition>,
+    log: Watched<LogPosition>,
     refusals: watch::Sender<u64>,
     driver: DriverHandle,
     settings: Arc<SettingsCache>,
@@ -29,13 +30,13 @@ impl Watcher {
         settings: Arc<SettingsCache>,
         on_fatal: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Self {
-        let (log, refusals) = (watch::Sender::new(LogPosition::default()), watch::Sender::new(0));
+        let (log, refusals) = (Watched::new(LogPosition::default()), watch::Sender::new(0));
         Self { log, refusals, driver, settings, on_fatal }
     }
 
     /// Follows the log's durable end.
-    pub(super) fn log(&self) -> watch::Receiver<LogPosition> {
-        self.log.subscribe()
+    pub(super) fn log(&self) -> Watch<LogPosition> {
+        self.log.watch()
     }
 
     /// Counts how often received records did not fit, or had no room.
@@ -45,7 +46,7 @@ impl Watcher {
 
     /// The log was opened and ends here.
     pub(super) fn opened(&self, at: LogPosition) {
-        self.log.send_replace(at);
+        self.log.set(at);
     }
 }
 
@@ -61,7 +62,7 @@ impl NodeEvents for Watcher {
     }
 
     fn appended(&self, after: &LogPosition) {
-        self.log.send_replace(*after);
+        self.log.set(*after);
     }
 
     fn started(&self, epoch: u64, index: u64) {

@@ -24,6 +24,7 @@ use crate::core::failover::{
 };
 use crate::core::rows::PairMemberKind;
 use crate::limits;
+use crate::node::now_ms;
 
 /// What a witness is started with.
 pub struct WitnessOptions {
@@ -100,7 +101,7 @@ impl Dials for Shared {
 
     fn dial_control<'a>(&'a self, member: Member, address: &'a str) -> BoxFuture<'a, Result<Link, LinkError>> {
         Box::pin(async move {
-            let hello = self.identity.hello(Class::Control, (*self.epoch.lock(), 0));
+            let hello = self.identity.hello(Class::Control, (*self.epoch.lock(), 0), now_ms());
             let (welcome, link) = link::dial(&*self.net, &self.tls, Target { address, member }, &hello).await?;
             self.learn(&welcome);
             Ok(link)
@@ -116,7 +117,7 @@ struct Handler(Arc<Shared>);
 
 impl LinkHandler for Handler {
     fn welcome(&self) -> Welcome {
-        let hello = self.0.identity.hello(Class::Control, (*self.0.epoch.lock(), 0));
+        let hello = self.0.identity.hello(Class::Control, (*self.0.epoch.lock(), 0), now_ms());
         Welcome { hello, first: 0, last: 0, settings: None }
     }
 
@@ -224,6 +225,9 @@ impl WitnessService {
                 }
             };
             tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(()),
+                () = due => self.fire()?,
                 event = self.events.recv() => match event {
                     Some(Event::Input(input)) => self.step(input)?,
                     Some(Event::Settings) => self.take_settings()?,
@@ -233,8 +237,6 @@ impl WitnessService {
                     }
                     None => return Ok(()),
                 },
-                () = due => self.fire()?,
-                () = shutdown.cancelled() => return Ok(()),
             }
         }
     }

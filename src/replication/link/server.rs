@@ -115,6 +115,7 @@ impl LinkServer {
         let mut tasks = JoinSet::new();
         loop {
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
                 accepted = self.acceptor.accept() => match accepted {
