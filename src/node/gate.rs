@@ -30,6 +30,10 @@ impl State {
         self.stop_at.is_some_and(|at| Instant::now() >= at)
     }
 
+    fn is_full(&self, max: usize, term: u64) -> bool {
+        self.in_flight >= max && self.term <= term && !self.is_stopping()
+    }
+
     fn outcome(&self, last: u64, term: u64) -> Option<Waited> {
         if self.committed >= last {
             Some(Waited::Committed(self.committed))
@@ -88,11 +92,6 @@ impl Gate {
         self.changed.notify_all();
     }
 
-    /// How often the node stepped down.
-    pub(super) fn term(&self) -> u64 {
-        self.state.lock().term
-    }
-
     /// From `at` on nothing more is waited for.
     pub(super) fn stop_at(&self, at: Instant) {
         self.state.lock().stop_at = Some(at);
@@ -106,13 +105,20 @@ impl Gate {
         }
     }
 
-    /// A batch is on its way to the apply thread. Waits while there are `max` already.
-    pub(super) fn enter(&self, max: usize) {
+    /// A batch is on its way to the apply thread. Waits while there are `max` already, but not beyond the `term` that its
+    /// proposals are of: those that wait for an answer then, and those that wait here, are to hear that the node stepped
+    /// down, and the log thread is needed for what comes next.
+    pub(super) fn enter(&self, max: usize, term: u64) {
         let mut state = self.state.lock();
-        while state.in_flight >= max && !state.is_stopping() {
+        while state.is_full(max, term) {
             self.sleep(&mut state);
         }
         state.in_flight += 1;
+    }
+
+    /// Whether `enter` would not wait.
+    pub(super) fn has_room(&self, max: usize, term: u64) -> bool {
+        !self.state.lock().is_full(max, term)
     }
 
     /// The batch was applied or given up.

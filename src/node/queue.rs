@@ -55,6 +55,8 @@ pub struct QueueState {
 pub(super) struct Work {
     pub(super) proposals: Vec<Proposal>,
     pub(super) received: Vec<Received>,
+    /// How often the node had stepped down when the proposals were made.
+    pub(super) term: u64,
 }
 
 impl Work {
@@ -72,6 +74,14 @@ struct Waiting {
     open: bool,
     /// The node stops: nothing is taken any more.
     closed: bool,
+}
+
+impl Waiting {
+    fn all(&mut self) -> Work {
+        self.bytes = 0;
+        let term = self.work.term;
+        std::mem::replace(&mut self.work, Work { term, ..Work::default() })
+    }
 }
 
 /// The queue between all who propose and the log thread.
@@ -98,6 +108,7 @@ impl Queue {
         let mut waiting = self.waiting.lock();
         waiting.open = false;
         waiting.bytes = 0;
+        waiting.work.term += 1;
         std::mem::take(&mut waiting.work.proposals)
     }
 
@@ -148,16 +159,18 @@ impl Queue {
         while waiting.work.is_empty() && !waiting.closed {
             self.arrived.wait(&mut waiting);
         }
-        waiting.bytes = 0;
-        let work = std::mem::take(&mut waiting.work);
+        let work = waiting.all();
         (!work.is_empty()).then_some(work)
     }
 
     /// Takes all that waits, without waiting.
     pub(super) fn take_now(&self) -> Work {
-        let mut waiting = self.waiting.lock();
-        waiting.bytes = 0;
-        std::mem::take(&mut waiting.work)
+        self.waiting.lock().all()
+    }
+
+    /// How often the node has stepped down.
+    pub(super) fn term(&self) -> u64 {
+        self.waiting.lock().work.term
     }
 
     /// Takes no more; what waits is still handed out.

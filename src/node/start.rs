@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 use super::apply::{Applier, ApplyThread};
 use super::fence::Fence;
 use super::gate::Gate;
-use super::queue::Queue;
+use super::queue::{Queue, Work};
 use super::writer::LogThread;
 use super::{EventSink, Node, NodeEvents, Role, Shared};
 use crate::core::entry::{Entry, Origin};
@@ -194,7 +194,7 @@ impl Node {
             origin: options.origin,
             events: options.events.clone(),
             batches,
-            kept: Vec::new(),
+            kept: Work::default(),
         };
         let apply_thread = ApplyThread { applier, batches: received, backlog, kept: None };
         if matches!(options.execution, Execution::Inline { .. }) {
@@ -252,7 +252,7 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<(Opened, Option<
     let (last, first) = (log.last_index(), log.reader().first_index());
     let mut lost = None;
     let open = if matches!(options.execution, Execution::Inline { .. }) {
-        Projection::open_in_memory
+        Projection::open_in_memory_from_snapshots
     } else {
         Projection::open
     };

@@ -29,8 +29,8 @@ pub(super) struct LogThread {
     pub(super) origin: Origin,
     pub(super) events: Arc<dyn NodeEvents>,
     pub(super) batches: SyncSender<Batch>,
-    /// Proposals taken while writes were held: only without threads.
-    pub(super) kept: Vec<Proposal>,
+    /// What a thread would hold while it waits: only without threads.
+    pub(super) kept: Work,
 }
 
 impl LogThread {
@@ -43,16 +43,23 @@ impl LogThread {
         }
     }
 
-    /// Does what waits, without waiting for more. Returns whether there was anything.
+    /// Does what can be done without waiting. Returns whether that was anything.
     pub(super) fn turn(&mut self) -> bool {
-        let mut work = self.shared.queue.take_now();
-        if !self.kept.is_empty() {
-            work.proposals.splice(..0, std::mem::take(&mut self.kept));
+        if self.kept.is_empty() {
+            self.kept = self.shared.queue.take_now();
         }
-        if self.shared.fence.lock().held {
-            self.kept = std::mem::take(&mut work.proposals);
+        let received = std::mem::take(&mut self.kept.received);
+        let moved = !received.is_empty() && self.work(Work { received, ..Work::default() });
+        if self.kept.is_empty() || self.shared.fence.lock().held || !self.has_room() {
+            return moved;
         }
-        !work.is_empty() && self.work(work)
+        let work = std::mem::take(&mut self.kept);
+        self.work(work)
+    }
+
+    /// Whether the proposals that are kept need not wait.
+    fn has_room(&self) -> bool {
+        self.shared.gate.has_room(self.in_flight_max(&self.kept.proposals), self.kept.term)
     }
 
     /// Returns false when the thread must end.
@@ -69,7 +76,7 @@ impl LogThread {
         while !proposals.is_empty() {
             let rest = proposals.split_off(batch_len(&proposals));
             let together = std::mem::replace(&mut proposals, rest);
-            if !self.append(together) {
+            if !self.append(together, work.term) {
                 return false;
             }
         }
@@ -77,27 +84,34 @@ impl LogThread {
     }
 
     /// How many batches may wait to be applied: few when nothing but applying takes time, so that proposals gather
-    /// meanwhile; more when the other node's disk and the network are in between.
-    fn in_flight_max(&self) -> usize {
-        if self.shared.is_alone() { limits::BATCHES_WAITING_ALONE_MAX } else { limits::BATCHES_WAITING_PAIRED_MAX }
+    /// meanwhile; more when the other node's disk and the network are in between. The record that begins an epoch waits
+    /// for none of them: without it, none of an earlier epoch is ever committed.
+    fn in_flight_max(&self, proposals: &[Proposal]) -> usize {
+        if proposals.first().is_some_and(|first| first.kind == EntryKind::EpochStarted) {
+            usize::MAX
+        } else if self.shared.is_alone() {
+            limits::BATCHES_WAITING_ALONE_MAX
+        } else {
+            limits::BATCHES_WAITING_PAIRED_MAX
+        }
     }
 
-    /// Appends one batch of proposals.
-    fn append(&mut self, proposals: Vec<Proposal>) -> bool {
+    /// Appends one batch of proposals, unless the node stepped down since they were made.
+    fn append(&mut self, proposals: Vec<Proposal>, term: u64) -> bool {
         let shared = Arc::clone(&self.shared);
-        shared.gate.enter(self.in_flight_max());
+        shared.gate.enter(self.in_flight_max(&proposals), term);
         let fenced = shared.fence.lock_unheld();
-        let Mode::Active(epoch) = fenced.mode else {
-            drop(fenced);
-            shared.gate.leave();
-            refuse_all(proposals.into_iter().map(|proposal| proposal.reply), || ProposeError::NotActive);
-            return true;
+        let epoch = match fenced.mode {
+            Mode::Active(epoch) if shared.queue.term() == term => epoch,
+            _ => {
+                drop(fenced);
+                shared.gate.leave();
+                refuse_all(proposals.into_iter().map(|proposal| proposal.reply), || ProposeError::NotActive);
+                return true;
+            }
         };
-        let mut batch = Batch {
-            entries: Vec::with_capacity(proposals.len()),
-            replies: Vec::with_capacity(proposals.len()),
-            term: shared.gate.term(),
-        };
+        let mut batch =
+            Batch { entries: Vec::with_capacity(proposals.len()), replies: Vec::with_capacity(proposals.len()), term };
         for (index, proposal) in (self.log.last_index() + 1..).zip(proposals) {
             batch.entries.push(Entry {
                 index,
@@ -142,7 +156,7 @@ impl LogThread {
     /// Appends what the active sent.
     fn append_received(&mut self, received: Vec<Received>) -> bool {
         let shared = Arc::clone(&self.shared);
-        shared.gate.enter(limits::BATCHES_WAITING_FOLLOWING_MAX);
+        shared.gate.enter(limits::BATCHES_WAITING_FOLLOWING_MAX, u64::MAX);
         let fenced = shared.fence.lock();
         let Mode::Following(epoch) = fenced.mode else {
             shared.gate.leave();
