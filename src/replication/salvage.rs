@@ -15,10 +15,11 @@ use super::wire::{Class, Salvage, SalvageRefusal};
 use crate::core::command::{self, Actor, Command, Envelope, NotePair, PairEvent};
 use crate::core::failover::Member;
 use crate::limits;
-use crate::node::{Node, ProposeError, now_ms};
+use crate::node::{Node, ProposeError};
 
-/// Sends what is in quarantine and not yet proposed, as long as the node runs and another one is active.
-pub(super) async fn keep_sending(context: Arc<Context>) {
+/// Sends what is in quarantine and not yet proposed to whoever is active, as long as the node runs: to the other node, or
+/// to itself, when it was promoted before the other one had taken everything.
+pub(super) async fn keep_sending(context: Arc<Context>, node: Node) {
     let mut look = tokio::time::interval(Duration::from_millis(limits::SALVAGE_LOOK_MS));
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -28,9 +29,14 @@ pub(super) async fn keep_sending(context: Arc<Context>) {
             continue;
         }
         let Some(status) = context.driver.status().await else { return };
-        let Some(active) = status.active.filter(|active| *active != context.member) else { continue };
+        let Some(active) = status.active else { continue };
         for tail in tails {
-            if let Err(error) = send(&context, active, &tail).await {
+            let sent = if active == context.member {
+                propose_all(&context, &node, &tail).await
+            } else {
+                send(&context, active, &tail).await
+            };
+            if let Err(error) = sent {
                 tracing::warn!(tail = %tail.dir.display(), %error, "the tail could not be proposed yet; trying again");
                 break;
             }
@@ -61,10 +67,40 @@ async fn send(context: &Context, active: Member, tail: &Tail) -> std::io::Result
             refusals.extend(refused.into_iter().map(|refusal| (refusal.ordinal, refusal)));
         }
     }
-    tracing::info!(tail = %tail.dir.display(), proposed = items.len(), refused = refusals.len(), "the tail was proposed again");
+    finish(tail, items.len(), refusals)
+}
+
+/// Notes that everything was proposed.
+fn finish(tail: &Tail, proposed: usize, refusals: BTreeMap<u64, SalvageRefusal>) -> std::io::Result<()> {
+    tracing::info!(tail = %tail.dir.display(), proposed, refused = refusals.len(), "the tail was proposed again");
     let refused: Vec<String> =
         refusals.values().map(|one| format!("{}: {} ({})", one.ordinal, one.text, one.code)).collect();
-    tail.salvaged(items.len() as u64, &refused)
+    tail.salvaged(proposed as u64, &refused)
+}
+
+/// Proposes one tail here, where this node is the active.
+async fn propose_all(context: &Context, node: &Node, tail: &Tail) -> std::io::Result<()> {
+    let items = tail.items()?;
+    let mut refusals = BTreeMap::new();
+    for (ordinal, item) in (0..).zip(&items) {
+        match propose(node, &item.encode_to_vec().into()).await {
+            Proposed::Taken => {}
+            Proposed::Refused { code, text } => drop(refusals.insert(ordinal, SalvageRefusal { ordinal, code, text })),
+            Proposed::Later => return Err(std::io::Error::other("this node takes no records at present")),
+        }
+    }
+    if !items.is_empty() {
+        tell(context, &tail.id(), items.len() as u64);
+    }
+    finish(tail, items.len(), refusals)
+}
+
+/// Tells people that records of a tail are proposed.
+fn tell(context: &Context, tail: &Bytes, records: u64) {
+    let text = format!("tail {}", data_encoding::HEXLOWER.encode(tail));
+    let note = NotePair { what: PairEvent::Salvaged.into(), records, text, ..NotePair::default() };
+    context.notices.write_later(note);
+    context.notices.say("records that only one node had are proposed again".to_owned(), context.now_ms());
 }
 
 /// As many items as fit into one message.
@@ -97,11 +133,7 @@ pub(super) async fn serve(context: &Arc<Context>, node: &Node, mut link: Link) -
         }
         if !told && upto > first_ordinal {
             told = true;
-            let records = upto - first_ordinal;
-            let text = format!("tail {}", data_encoding::HEXLOWER.encode(&tail));
-            let note = NotePair { what: PairEvent::Salvaged.into(), records, text, ..NotePair::default() };
-            context.notices.write_later(note);
-            context.notices.say("records that only the other node had are proposed again".to_owned(), now_ms());
+            tell(context, &tail, upto - first_ordinal);
         }
         link.sender().send(&Salvage::Answer { upto, refused }).await?;
     }

@@ -236,7 +236,7 @@ impl PairRuntime {
             move || node.epoch()
         };
         let hooks = tokio::spawn(self.hooks.run(node.watch_role(), epoch));
-        let salvage = tokio::spawn(salvage::keep_sending(context.clone()));
+        let salvage = tokio::spawn(salvage::keep_sending(context.clone(), node.clone()));
         let truth = tokio::spawn(self.handler.pair.desk.clone().keep_settings_true());
         let listening = tokio::spawn(listen(context.clone(), self.handler, (self.listen, self.enabled)));
         if let Err(error) = self.driver.run().await {
