@@ -15,8 +15,9 @@ LISTEN ?= 127.0.0.1:8443
 SECONDS_EACH ?= 10
 SEED ?=
 ROUNDS ?= 5000
+SEEDS ?= 5000
 
-.PHONY: help build run test verify fix bench crash ui tools chromium network clean
+.PHONY: help build run test verify fix bench crash sim ui tools chromium network clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -90,6 +91,9 @@ bench: build ## Measure this machine: every scenario of docs/PERFORMANCE.md at i
 
 crash: ## Kill the server ROUNDS times under load and check every acknowledged message (long)
 	HOLDFAST_CRASH_ROUNDS=$(ROUNDS) HOLDFAST_CRASH_SEED=$(SEED) cargo nextest run --locked --test crash --no-capture
+
+sim: ## Run SEEDS seeds of the pair on a simulated network and clock; SEED=n runs one and prints what happened (long)
+	HOLDFAST_SIM_SEEDS=$(SEEDS) HOLDFAST_SIM_SEED=$(SEED) cargo nextest run --locked --cargo-profile test-release --test sim --no-fail-fast --no-capture
 
 clean: ## Remove what was built; never touches data
 	cargo clean

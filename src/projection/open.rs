@@ -190,6 +190,21 @@ impl Projection {
         Self::open_on(Box::new(MemoryStore::default()), options)
     }
 
+    /// The same, begun from the newest good snapshot if there is one.
+    ///
+    /// # Errors
+    /// As [`Projection::open_in_memory`], and [`ProjectionError::Io`] when the snapshots cannot be listed.
+    pub fn open_in_memory_from_snapshots(options: &Options) -> Result<Opened, ProjectionError> {
+        for dir in snapshot::list_snapshots(&options.snapshots)?.into_iter().rev() {
+            let store = MemoryStore::default();
+            match snapshot::load(&store, &dir, &options.identity) {
+                Ok(()) => return Self::open_on(Box::new(store), options),
+                Err(error) => tracing::warn!(%error, "a snapshot is not usable"),
+            }
+        }
+        Self::open_in_memory(options)
+    }
+
     /// Opens the state on any store.
     pub(crate) fn open_on(store: Box<dyn Store>, options: &Options) -> Result<Opened, ProjectionError> {
         let (applied, hash, outcome) = check(&*store, options).map_err(|e| e.into_damage(&options.state))?;
