@@ -623,3 +623,11 @@ pub const DRIVER_EVENTS_MAX: usize = 1_024;
 pub const CONTROL_DIAL_MS_MAX: u64 = 1_000;
 /// How often the active looks whether the pair's settings say of the members what these say of themselves.
 pub const PAIR_TRUTH_MS: u64 = 2_000;
+/// Bytes of a backup's manifest: half a million parts. It stops a damaged file from taking memory.
+pub const BACKUP_MANIFEST_BYTES_MAX: usize = 64 << 20;
+/// Bytes copied to or from a backup target at once: large enough for a remote store's round trips, times the parallel copies.
+pub const BACKUP_COPY_BYTES: usize = 1 << 20;
+/// How often one call to a backup target is tried again, with growing pauses, before the backup fails and is tried as a whole.
+pub const BACKUP_RETRIES_MAX: usize = 4;
+/// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
+pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;

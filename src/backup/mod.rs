@@ -1,0 +1,8 @@
+//! Backups that are proven: a repository of plain parts on any number of targets, its manifests, and how a data directory
+//! comes back from it. `DESIGN.md` has the format and the rules.
+//!
+//! Must never touch the data directory of a running node except to read it, never write into a restore's destination before
+//! every part needed was checked, and never call a backup good that was not read back.
+
+pub mod manifest;
+pub mod target;
