@@ -631,3 +631,24 @@ pub const BACKUP_COPY_BYTES: usize = 1 << 20;
 pub const BACKUP_RETRIES_MAX: usize = 4;
 /// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
 pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;
+/// Bytes of one frame's records in an exported range of the log: large enough to compress well, small enough that whoever
+/// looks for one record unpacks little.
+pub const LOG_EXPORT_FRAME_BYTES: usize = 256 << 10;
+/// Parts of a backup that are stored or read at once: hides the round trips of a remote target, leaves the cores to senders.
+pub const BACKUP_WORKERS_MAX: usize = 4;
+/// zstd level of log parts and blob lists: log frames are compressed already, what is left to win is little.
+pub const BACKUP_ZSTD_LEVEL: i32 = 3;
+/// Bytes of a blob list unpacked: twelve million blobs. It stops a forged one from taking memory.
+pub const BACKUP_BLOB_LIST_BYTES_MAX: u64 = 3 << 30;
+/// Bytes of one line of a blob list; ours have about 250.
+pub const BACKUP_BLOB_LINE_BYTES_MAX: u64 = 1 << 10;
+/// Bytes between two reports of progress within one large part.
+pub const BACKUP_PROGRESS_BYTES: u64 = 4 << 20;
+/// Bytes of one additional file of the node in a backup (certificates, configuration): a few kilobytes each.
+pub const BACKUP_EXTRA_BYTES_MAX: u64 = 16 << 20;
+/// Bytes of a file of keys; a key has 75 characters.
+pub const BACKUP_KEY_FILE_BYTES_MAX: usize = 64 << 10;
+/// How old a part without a manifest must be before it goes: longer than any backup takes that may still want it.
+pub const BACKUP_ORPHAN_HOURS: u64 = 24;
+/// Bytes of a drill's report that are read to see which backup it is of.
+pub const BACKUP_DRILL_BYTES_MAX: usize = 1 << 20;

@@ -176,6 +176,13 @@ impl LogReader {
         Ok(entries.cursor.map(|Cursor { file, name, offset, .. }| Place { file, name, offset, before }))
     }
 
+    /// The segment that holds this index, and the position before its first entry; `None` when there is none.
+    pub(super) fn segment_start(&self, index: u64) -> Option<(SegmentName, LogPosition)> {
+        let view = self.view.read();
+        let holds = view.metas().find(|meta| meta.before.index < index && index <= meta.after.index);
+        holds.map(|meta| (meta.name.clone(), meta.before))
+    }
+
     /// The segment that holds this index, or the last one.
     pub(super) fn segment_of(&self, index: u64) -> Option<SegmentName> {
         let view = self.view.read();
