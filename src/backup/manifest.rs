@@ -200,7 +200,7 @@ pub struct Manifest {
     pub snapshot: Option<SnapshotRef>,
     /// The manifest before it in this repository.
     pub previous: Option<Previous>,
-    /// The public keys that its parts are encrypted for (`age1…`); empty: not encrypted.
+    /// The public keys that its parts are encrypted for (`age1…`), sorted; empty: not encrypted.
     pub recipients: Vec<String>,
     /// What it adds, except for blobs.
     pub parts: Vec<Part>,
@@ -310,6 +310,12 @@ impl Manifest {
         !self.recipients.is_empty()
     }
 
+    /// The path of a blob of this backup's blob list.
+    #[must_use]
+    pub fn blob_path(&self, hash: &crate::blobs::BlobHash) -> String {
+        encrypted_blob_path(hash, recipients_tag(&self.recipients).as_deref())
+    }
+
     /// Signs it and gives its bytes.
     ///
     /// # Errors
@@ -383,6 +389,21 @@ pub fn log_path(first: u64, last: u64) -> String {
 pub fn blob_path(hash: &crate::blobs::BlobHash) -> String {
     let hex = hash.to_string();
     format!("blobs/{}/{}/{hex}", &hex[..2], &hex[2..4])
+}
+
+/// What stands for a set of recipients (sorted) in the names of their blobs; `None` for nobody: not encrypted. With other
+/// keys the same blob is another part, so that losing an old key never loses what was stored after it was replaced.
+#[must_use]
+pub fn recipients_tag(recipients: &[String]) -> Option<String> {
+    let hex = blake3::hash(recipients.join("\n").as_bytes()).to_hex();
+    (!recipients.is_empty()).then(|| hex.as_str().chars().take(8).collect())
+}
+
+/// The path of a blob: as [`blob_path`], and `-<tag>.age` behind it when it is encrypted.
+#[must_use]
+pub fn encrypted_blob_path(hash: &crate::blobs::BlobHash, tag: Option<&str>) -> String {
+    let path = blob_path(hash);
+    tag.map_or_else(|| path.clone(), |tag| format!("{path}-{tag}.age"))
 }
 
 /// Whether this is a path as we build them: relative, of plain names, nothing that leads out.

@@ -4,5 +4,15 @@
 //! Must never touch the data directory of a running node except to read it, never write into a restore's destination before
 //! every part needed was checked, and never call a backup good that was not read back.
 
+pub mod blob_list;
+pub mod crypt;
+mod error;
+pub mod job;
 pub mod manifest;
+pub mod repository;
 pub mod target;
+#[cfg(test)]
+mod tests;
+mod workers;
+
+pub use error::BackupError;

@@ -1,0 +1,54 @@
+//! A place that fails when it is told to.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::backup::repository::Place;
+use crate::backup::target::{Stored, TargetError};
+
+/// Every operation from the n-th on fails: to the repository that is the same as a kill there.
+pub(super) struct Failing {
+    pub(super) inner: Arc<dyn Place>,
+    pub(super) left: AtomicUsize,
+}
+
+impl Failing {
+    fn step(&self, path: &str) -> Result<(), TargetError> {
+        let taken = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        let broken = |_| TargetError::Unreachable { op: "use", path: path.to_owned(), cause: "killed".to_owned() };
+        taken.map(drop).map_err(broken)
+    }
+}
+
+impl Place for Failing {
+    fn put(&self, path: &str, source: &mut dyn Read) -> Result<u64, TargetError> {
+        self.step(path)?;
+        self.inner.put(path, source)
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>, TargetError> {
+        self.step(path)?;
+        self.inner.open(path)
+    }
+
+    fn size(&self, path: &str) -> Result<Option<u64>, TargetError> {
+        self.step(path)?;
+        self.inner.size(path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Stored>, TargetError> {
+        self.step(prefix)?;
+        self.inner.list(prefix)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), TargetError> {
+        self.step(path)?;
+        self.inner.remove(path)
+    }
+
+    fn settle(&self) -> Result<(), TargetError> {
+        self.step("")?;
+        self.inner.settle()
+    }
+}
