@@ -9,6 +9,7 @@ pub mod crypt;
 mod error;
 pub mod job;
 pub mod manifest;
+mod meter;
 pub mod repository;
 pub mod target;
 #[cfg(test)]
@@ -16,3 +17,4 @@ mod tests;
 mod workers;
 
 pub use error::BackupError;
+pub use meter::{Phase, Progress, Watch};

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not understood.
 
 pub mod admin_client;
+pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod doctor;
@@ -76,6 +77,8 @@ pub enum Command {
     User(user::UserArgs),
     /// Verify or print the operation log
     Log(log::LogArgs),
+    /// Make the key that backups are encrypted with
+    Backup(backup::BackupArgs),
     /// Measure this machine: real clients, real connections, every message checked
     Bench(bench::BenchArgs),
     /// Look for what would go wrong later: disk, clock, permissions, certificate, port
@@ -97,6 +100,7 @@ pub fn run() -> ExitCode {
         Command::Witness(args) => witness::run(&cli.global, &args, &output),
         Command::User(args) => user::run(&cli.global, &args, &output),
         Command::Log(args) => log::run(&cli.global, &args, &output),
+        Command::Backup(args) => backup::run(&args, &output),
         Command::Bench(args) => bench::run(&args, &output),
         Command::Init(args) => init::run(&cli.global, &args, &output),
         Command::Doctor(args) => doctor::run(&cli.global, &args, &output),

@@ -138,6 +138,9 @@ fn kind(key: &Key) -> &'static str {
     }
 }
 
+/// One at a time: a standby that joins and a backup may want one at once, and each clears what is unfinished.
+static WRITING: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
+
 /// Writes the stored state as a snapshot into `snapshots`, syncs it, and deletes all but the newest
 /// [`limits::SNAPSHOTS_KEPT`]. Entries go on being applied meanwhile. `progress` is called after each chunk.
 ///
@@ -150,6 +153,7 @@ pub fn write_snapshot(
     info: SnapshotInfo,
     progress: impl FnMut(Progress),
 ) -> Result<PathBuf, ProjectionError> {
+    let _writing = WRITING.lock();
     let index = hold.stored().index;
     let target = snapshots.join(format!("{index:020}"));
     let temporary = snapshots.join(format!("writing-{index:020}"));

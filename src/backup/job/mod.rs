@@ -3,7 +3,6 @@
 //! snapshot takes.
 
 mod journal;
-mod meter;
 mod plan;
 mod send;
 
@@ -11,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use data_encoding::HEXLOWER;
-use tokio_util::sync::CancellationToken;
 
 use super::blob_list::write_blob_list;
 use super::crypt::Recipient;
@@ -20,6 +18,7 @@ use super::manifest::{
     BackupKind, BlobLine, LogPoint, MANIFEST_FORMAT, Manifest, Part, PartKind, Previous, Signer, backup_name,
     manifest_path,
 };
+use super::meter::{Meter, Phase, Watch};
 use super::repository::{Cache, Repository};
 use crate::blobs::{BlobHash, BlobStore};
 use crate::node::now_ms;
@@ -27,10 +26,7 @@ use crate::oplog::{LogError, LogReader};
 use crate::ops::durable_file::create_private_dir;
 use crate::projection::Projection;
 
-pub use meter::{Phase, Progress};
-
 use journal::Journal;
-use meter::Meter;
 use plan::{Base, Known, Plan};
 use send::Sender;
 
@@ -85,15 +81,6 @@ pub struct Job {
     pub kind: BackupKind,
     /// Whom the parts are encrypted for; nobody: not encrypted.
     pub recipients: Vec<Recipient>,
-}
-
-/// Who looks on.
-#[derive(Clone, Copy)]
-pub struct Watch<'a> {
-    /// Told about progress, from several threads, some times a second.
-    pub progress: &'a (dyn Fn(&Progress) + Sync),
-    /// Ends the work soon after it is cancelled.
-    pub cancel: &'a CancellationToken,
 }
 
 /// What became of it.

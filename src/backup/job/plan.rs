@@ -13,8 +13,8 @@ use super::super::manifest::{
     BackupKind, BlobLine, Manifest, Part, PartKind, Previous, SnapshotRef, backup_name, encrypted_blob_path,
     is_safe_path, log_path, recipients_tag,
 };
+use super::super::meter::{Meter, Phase};
 use super::super::repository::{Cache, Listed, Repository, chain};
-use super::meter::{Meter, Phase};
 use super::{Job, Source, previous_of};
 use crate::blobs::BlobHash;
 use crate::oplog::LogReader;

@@ -4,9 +4,11 @@
 mod cache;
 mod chain;
 mod place;
+mod prune;
+mod retention;
+mod verify;
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -20,6 +22,9 @@ use crate::limits::{BACKUP_DRILL_BYTES_MAX, BACKUP_MANIFEST_BYTES_MAX, BACKUP_WO
 pub use cache::Cache;
 pub use chain::{ChainError, chain};
 pub use place::Place;
+pub use prune::{PruneOptions, PruneReport};
+pub use retention::{Candidate, Decision, Policy, retention};
+pub use verify::{Finding, VerifyReport, Wrong};
 
 /// One backup of a listing.
 #[derive(Clone, Debug)]
@@ -176,12 +181,4 @@ impl Repository {
         self.place.remove(&format!("pins/{name}"))?;
         Ok(self.place.settle()?)
     }
-}
-
-/// The folder for copies and unfinished work of one repository below `scratch`.
-///
-/// # Errors
-/// [`BackupError::Io`].
-pub fn open_cache(scratch: &Path) -> Result<Cache, BackupError> {
-    Cache::open(scratch)
 }

@@ -12,8 +12,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::crypt::{Identity, Recipient};
 use super::error::BackupError;
-use super::job::{self, Extra, Facts, Job, Outcome, Source, Watch};
+use super::job::{self, Extra, Facts, Job, Outcome, Source};
 use super::manifest::{BackupKind, Signer};
+use super::meter::Watch;
 use super::repository::Repository;
 use super::target::Target;
 use crate::blobs::{BlobHash, BlobStore};

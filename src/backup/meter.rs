@@ -1,12 +1,21 @@
-//! How far a run is, and whether it is to stop.
+//! How far work on a repository is, and whether it is to stop. Must never be the reason that work waits.
 
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
-use super::super::error::BackupError;
-use super::Watch;
+use super::error::BackupError;
 use crate::limits::BACKUP_PROGRESS_BYTES;
+
+/// Who looks on.
+#[derive(Clone, Copy)]
+pub struct Watch<'a> {
+    /// Told about progress, from several threads, some times a second.
+    pub progress: &'a (dyn Fn(&Progress) + Sync),
+    /// Ends the work soon after it is cancelled.
+    pub cancel: &'a CancellationToken,
+}
 
 /// What a run does at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
@@ -19,6 +28,10 @@ pub enum Phase {
     Snapshot,
     /// Storing parts and files.
     Storing,
+    /// Reading back what was stored.
+    Verifying,
+    /// Removing what is not needed any more.
+    Removing,
     /// Writing what names them.
     Finishing,
 }
