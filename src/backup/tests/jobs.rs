@@ -55,3 +55,152 @@ fn a_full_and_incrementals_join_to_one_log_with_all_blobs() {
         assert_eq!((names(&full.made.unwrap().name), names(&more.name()), names(&last.name())), (1, 2, 2));
     }
 }
+
+#[test]
+fn another_history_or_other_keys_begin_with_a_full_backup_and_say_why() {
+    let mut rig = Rig::new();
+    rig.traffic(20);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    rig.traffic(1);
+    let key = Identity::generate().recipient();
+    let rekeyed = rig.back_up(BackupKind::Incremental, std::slice::from_ref(&key)).unwrap();
+    assert_eq!(rekeyed.reason, "the keys to encrypt for have changed");
+    assert_eq!(rekeyed.made.unwrap().manifest.kind, BackupKind::Full);
+
+    // The same cluster, restored to record 10: a new epoch, other records behind.
+    let (writer, source) = node(&rig.dir.path().join("restored"), rig.dir.path().join("scratch-2"));
+    let signer = rig.source.signer.clone();
+    (rig.writer, rig.source) = (writer, Source { signer, ..source });
+    rig.traffic(10);
+    let behind = rig.back_up(BackupKind::Incremental, std::slice::from_ref(&key)).unwrap();
+    assert!(behind.made.is_none() && behind.reason.contains("ahead of this node"), "{}", behind.reason);
+    rig.epoch += 1 << 16;
+    rig.traffic(1);
+    let restored = rig.back_up(BackupKind::Incremental, std::slice::from_ref(&key)).unwrap();
+    assert_eq!(restored.reason, "this history was restored to an earlier point");
+    rig.traffic(20);
+    let on = rig.back_up(BackupKind::Incremental, std::slice::from_ref(&key)).unwrap().made.unwrap().manifest;
+    assert_eq!((on.kind, on.log_first, on.until.index), (BackupKind::Incremental, 12, 31));
+    assert!(verify(&rig.repository).findings.is_empty(), "the old history is untouched");
+}
+
+#[test]
+fn records_of_two_histories_never_share_a_part() {
+    let mut rig = Rig::new();
+    rig.traffic(10);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    rig.traffic(10);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    let (writer, source) = node(&rig.dir.path().join("restored"), rig.dir.path().join("scratch-2"));
+    let signer = rig.source.signer.clone();
+    (rig.writer, rig.source) = (writer, Source { signer, ..source });
+    // Restored to record 9: record 10 and all behind it are others.
+    rig.traffic(9);
+    rig.epoch += 1 << 16;
+    rig.traffic(1);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    rig.traffic(10);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    let report = verify(&rig.repository);
+    assert_eq!((report.findings, report.good.len()), (Vec::new(), 4));
+}
+
+#[test]
+fn two_writers_are_noticed_before_the_manifest() {
+    let mut rig = Rig::new();
+    rig.traffic(5);
+    rig.back_up(BackupKind::Incremental, &[]).unwrap();
+    rig.traffic(5);
+    let other = rig.repository.clone();
+    let (source, done) = (rig.source.clone(), std::sync::Once::new());
+    let second = Source { scratch: rig.dir.path().join("scratch-2"), ..rig.source.clone() };
+    let cancel = CancellationToken::new();
+    let interfere = |progress: &crate::backup::Progress| {
+        if progress.phase == crate::backup::Phase::Finishing {
+            done.call_once(|| {
+                let job = Job { kind: BackupKind::Incremental, recipients: Vec::new() };
+                back_up(&second, &other, &job).unwrap().made.unwrap();
+            });
+        }
+    };
+    let watch = Watch { progress: &interfere, cancel: &cancel };
+    let job = Job { kind: BackupKind::Incremental, recipients: Vec::new() };
+    let error = job::run(&source, &rig.repository, &job, watch).unwrap_err();
+    assert_eq!(error.code(), "repository_changed");
+    assert!(rig.back_up(BackupKind::Incremental, &[]).unwrap().made.is_none());
+    assert_eq!(verify(&rig.repository).findings, []);
+}
+
+#[test]
+fn extras_are_stored_only_when_they_are_encrypted() {
+    let mut rig = Rig::new();
+    rig.traffic(2);
+    let file = rig.dir.path().join("ca.pem");
+    std::fs::write(&file, "a private thing").unwrap();
+    rig.source.extras = vec![
+        Extra { name: "tls/ca.pem".to_owned(), path: file },
+        Extra { name: "gone".to_owned(), path: PathBuf::from("/nonexistent") },
+    ];
+    let extras = |outcome: Outcome| {
+        let parts = outcome.made.unwrap().manifest.parts;
+        parts.into_iter().filter(|part| part.kind == PartKind::Extra).collect::<Vec<_>>()
+    };
+    assert_eq!(extras(rig.back_up(BackupKind::Full, &[]).unwrap()), []);
+    let identity = Identity::generate();
+    let stored = extras(rig.back_up(BackupKind::Full, &[identity.recipient()]).unwrap());
+    let mut text = String::new();
+    let source = rig.repository.place().open(&stored[0].path).unwrap();
+    crypt::decrypt(source, &[identity]).unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!((stored.len(), text.as_str()), (1, "a private thing"));
+}
+
+#[test]
+fn a_damaged_file_of_the_node_does_not_hinder_the_backup_and_is_named() {
+    let mut rig = Rig::new();
+    rig.traffic(2);
+    let (bad, good) = (rig.blob(b"bad"), rig.blob(b"good"));
+    let hex = bad.to_string();
+    std::fs::write(rig.dir.path().join("data/blobs").join(&hex[..2]).join(&hex[2..4]).join(&hex), "BAD").unwrap();
+    let outcome = rig.back_up(BackupKind::Full, &[]).unwrap();
+    let manifest = outcome.made.unwrap().manifest;
+    assert_eq!((outcome.damaged_blobs, manifest.blobs), (vec![bad], 1));
+    assert!(rig.repository.place().size(&manifest.blob_path(&good)).unwrap().is_some());
+}
+
+#[test]
+fn a_cancelled_run_stops_and_the_next_one_sends_only_the_rest() {
+    for recipients in [vec![], vec![Identity::generate().recipient()]] {
+        let mut rig = Rig::new();
+        rig.traffic(200);
+        for number in 0..40_u32 {
+            rig.blob(&number.to_le_bytes());
+        }
+        let cancel = CancellationToken::new();
+        let stop = |progress: &crate::backup::Progress| {
+            if progress.parts_done == 30 {
+                cancel.cancel();
+            }
+        };
+        let job = Job { kind: BackupKind::Full, recipients: recipients.clone() };
+        let watch = Watch { progress: &stop, cancel: &cancel };
+        assert_eq!(job::run(&rig.source, &rig.repository, &job, watch).unwrap_err().code(), "backup_cancelled");
+        let rest = rig.back_up(BackupKind::Full, &recipients).unwrap();
+        assert!(rest.made.is_some() && rest.sent < 40, "{} sent again", rest.sent);
+        assert_eq!(verify(&rig.repository).findings, []);
+        // A second full sends hardly anything.
+        rig.traffic(1);
+        let second = rig.back_up(BackupKind::Full, &recipients).unwrap();
+        assert!(second.sent < 6, "{}", second.sent);
+    }
+}
+
+#[test]
+fn names_grow_although_the_clock_stands_still() {
+    let mut rig = Rig::new();
+    let mut names = Vec::new();
+    for _ in 0..4 {
+        rig.traffic(1);
+        names.push(rig.back_up(BackupKind::Full, &[]).unwrap().made.unwrap().name);
+    }
+    assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+}

@@ -1,6 +1,8 @@
 //! Backups on real logs, states, files and folders; only the failures of targets are made.
 
+mod damage;
 mod jobs;
+mod kills;
 mod place;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use super::error::BackupError;
 use super::job::{self, Extra, Facts, Job, Outcome, Source};
 use super::manifest::{BackupKind, Signer};
 use super::meter::Watch;
-use super::repository::Repository;
+use super::repository::{Repository, VerifyReport};
 use super::target::Target;
 use crate::blobs::{BlobHash, BlobStore};
 use crate::core::entry::{Entry, EntryKind, Origin};
@@ -38,7 +40,7 @@ struct Rig {
     source: Source,
     repository: Repository,
     epoch: u64,
-    _runtime: Arc<tokio::runtime::Runtime>,
+    runtime: Arc<tokio::runtime::Runtime>,
 }
 
 impl Rig {
@@ -54,7 +56,7 @@ impl Rig {
         let data = dir.path().join("data");
         let (writer, source) = node(&data, dir.path().join("scratch"));
         let repository = Repository::new(target, false);
-        Self { dir, writer, source, repository, epoch: EPOCH, _runtime: Arc::new(runtime) }
+        Self { dir, writer, source, repository, epoch: EPOCH, runtime: Arc::new(runtime) }
     }
 
     fn place(&self) -> PathBuf {
@@ -63,20 +65,23 @@ impl Rig {
 
     /// Logs and applies so many records.
     fn traffic(&mut self, records: u64) {
-        for _ in 0..records {
-            let index = self.writer.last_index() + 1;
-            let noise = blake3::hash(&index.to_le_bytes()).to_hex().repeat(4);
-            let entry = Entry {
-                index,
-                epoch: self.epoch,
-                hlc: Hlc((1_790_000_000_000 + index) << 16),
-                origin: Origin { site: 0, node: 1 },
-                kind: EntryKind::Command,
-                payload: Bytes::from(noise.clone().into_bytes()),
-                erased: false,
-            };
-            self.writer.append(&[entry]).unwrap();
-            let row = Audit { at_ms: 5, action: "user.create".to_owned(), before: noise, ..Audit::default() };
+        let first = self.writer.last_index() + 1;
+        let noise = |index: u64| blake3::hash(&index.to_le_bytes()).to_hex().repeat(4);
+        let entry = |index| Entry {
+            index,
+            epoch: self.epoch,
+            hlc: Hlc((1_790_000_000_000 + index) << 16),
+            origin: Origin { site: 0, node: 1 },
+            kind: EntryKind::Command,
+            payload: Bytes::from(noise(index).into_bytes()),
+            erased: false,
+        };
+        let entries: Vec<Entry> = (first..first + records).map(entry).collect();
+        for batch in entries.chunks(10) {
+            self.writer.append(batch).unwrap();
+        }
+        for index in first..first + records {
+            let row = Audit { at_ms: 5, action: "user.create".to_owned(), before: noise(index), ..Audit::default() };
             let key = Key::Audit(index);
             let before = self.source.projection.get(&key).unwrap();
             let write = Write { key, before, after: Some(Value::from(row)) };
@@ -133,4 +138,10 @@ fn files_below(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
+}
+
+/// Verifies all of a repository.
+fn verify(repository: &Repository) -> VerifyReport {
+    let cancel = CancellationToken::new();
+    repository.verify(None, Watch { progress: &|_| {}, cancel: &cancel }).unwrap()
 }

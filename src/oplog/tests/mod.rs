@@ -4,6 +4,7 @@ mod archive;
 mod crash;
 mod cut;
 mod damage;
+mod export;
 mod failing;
 mod follow;
 mod format;
