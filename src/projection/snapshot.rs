@@ -164,7 +164,8 @@ pub fn write_snapshot(
     std::fs::create_dir_all(snapshots).map_err(io("create", snapshots))?;
     remove_unfinished(snapshots)?;
     if target.exists() {
-        if verify_snapshot(&target).is_ok() {
+        // With another chain it is of a history that was cut or restored over.
+        if verify_snapshot(&target).is_ok_and(|manifest| manifest.chain == HEXLOWER.encode(&info.chain)) {
             return Ok(target); // the state has not changed since
         }
         std::fs::remove_dir_all(&target).map_err(io("remove", &target))?;

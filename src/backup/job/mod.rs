@@ -118,7 +118,7 @@ pub fn run(source: &Source, repository: &Repository, job: &Job, watch: Watch<'_>
     let begun = std::time::Instant::now();
     create_private_dir(&source.scratch).map_err(BackupError::io("create", &source.scratch))?;
     let cache = Cache::open(&source.scratch)?;
-    let listed = repository.list(Some(&cache))?;
+    let listed = repository.manifests(Some(&cache))?;
     let known = Known::load(repository, &cache, &listed, &job.recipients)?;
     let mut outcome = Outcome {
         made: None,

@@ -28,7 +28,8 @@ pub(super) struct Base {
     /// The newest manifest, whatever it is.
     pub(super) newest: Option<String>,
     pub(super) previous: Option<Previous>,
-    newest_started_ms: Option<u64>,
+    /// The time in its name.
+    newest_ms: Option<u64>,
     /// Of the newest manifest, when this node's history goes on from it.
     until: Option<u64>,
     /// The manifests that an incremental rests on.
@@ -42,7 +43,7 @@ impl Base {
 
     /// The time in the name: names grow, even if a clock went back.
     pub(super) fn started_ms(&self, now_ms: u64) -> u64 {
-        match (&self.newest, self.newest_started_ms) {
+        match (&self.newest, self.newest_ms) {
             (Some(newest), Some(before)) if backup_name(now_ms, 0).get(..16) <= newest.get(..16) => {
                 before.max(now_ms).saturating_add(1_000)
             }
@@ -94,10 +95,16 @@ fn full(reason: String, newest: Option<&Listed>) -> Base {
         reason,
         newest: newest.map(|listed| listed.name.clone()),
         previous: newest.map(previous_of),
-        newest_started_ms: newest.and_then(|listed| listed.manifest.as_ref().ok()).map(|manifest| manifest.started_ms),
+        newest_ms: newest.and_then(|listed| time_of(&listed.name)),
         until: None,
         chain: Vec::new(),
     }
+}
+
+/// The time in a backup's name, in Unix milliseconds.
+fn time_of(name: &str) -> Option<u64> {
+    let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", name.get(..16)?).ok()?;
+    u64::try_from(at.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_millisecond()).ok()
 }
 
 enum GoesOn {
@@ -292,12 +299,12 @@ impl Plan {
         let file = dir.join("manifest.json");
         let bytes = std::fs::read(&file).map_err(BackupError::io("read", &file))?;
         let own = (bytes.len() as u64, blake3::hash(&bytes).to_hex().to_string());
-        let mut files = vec![("manifest.json".to_owned(), PartKind::SnapshotManifest, own)];
+        let mut files: SnapshotFiles = vec![("manifest.json".to_owned(), PartKind::SnapshotManifest, own)];
         for chunk in &manifest.chunks {
             let known = (chunk.size, chunk.blake3.clone());
             files.push((chunk.name.clone(), PartKind::SnapshotChunk, known));
         }
-        let folder = names.snapshot_folder(manifest.index, &files);
+        let folder = names.snapshot_folder(manifest.index, &files)?;
         for (file, kind, (size, blake3)) in files {
             let path = format!("{folder}/{file}{}", names.known.suffix());
             if let Some(part) = names.known.same(&path, size, &blake3)
@@ -393,6 +400,9 @@ impl Plan {
     }
 }
 
+/// The files of a snapshot, with length and BLAKE3.
+type SnapshotFiles = Vec<(String, PartKind, (u64, String))>;
+
 /// Finds names that are free.
 struct Names<'a> {
     repository: &'a Repository,
@@ -416,14 +426,17 @@ impl Names<'_> {
         Ok(format!("{stem}-{time}{extension}{}", self.known.suffix()))
     }
 
-    /// The folder of a snapshot: the plain one if nothing else is named there.
-    fn snapshot_folder(&self, index: u64, files: &[(String, PartKind, (u64, String))]) -> String {
+    /// The folder of a snapshot: the plain one if nothing else is named there, and nothing is that cannot be replaced.
+    fn snapshot_folder(&self, index: u64, files: &SnapshotFiles) -> Result<String, BackupError> {
         let folder = format!("snapshots/{index:020}");
-        let taken = files.iter().any(|(file, _, (size, blake3))| {
+        let mut taken = files.iter().any(|(file, _, (size, blake3))| {
             let path = format!("{folder}/{file}{}", self.known.suffix());
             self.known.parts.get(&path).is_some_and(|part| part.size != *size || part.blake3 != *blake3)
         });
-        if taken { format!("{folder}-{}", self.name.get(..16).unwrap_or_default()) } else { folder }
+        if self.repository.is_append_only() && self.known.tag.is_some() {
+            taken |= !self.repository.place().list(&folder)?.is_empty();
+        }
+        Ok(if taken { format!("{folder}-{}", self.name.get(..16).unwrap_or_default()) } else { folder })
     }
 }
 
@@ -445,7 +458,9 @@ pub(super) fn take_snapshot(source: &Source, meter: &Meter<'_>) -> Result<PathBu
     meter.begin(Phase::Snapshot, 0, 0);
     let applied = source.projection.applied();
     if let Some(newest) = snapshot::list_snapshots(&source.snapshots)?.pop() {
-        let current = snapshot::read_manifest(&newest).is_ok_and(|manifest| manifest.index == applied.index);
+        let chain = HEXLOWER.encode(&source.log.position_at(applied.index)?.chain);
+        let same = |manifest: snapshot::Manifest| manifest.index == applied.index && manifest.chain == chain;
+        let current = snapshot::read_manifest(&newest).is_ok_and(same);
         if current && snapshot::verify_snapshot(&newest).is_ok() {
             return Ok(newest);
         }

@@ -138,6 +138,13 @@ impl Sender<'_> {
             self.meter.part(piece.bytes);
             return Ok(Fate::There(stored.clone()));
         }
+        if self.repository.is_append_only()
+            && let Some(stored) = self.adopt(piece)?
+        {
+            self.journal.add(&stored)?;
+            self.meter.part(piece.bytes);
+            return Ok(Fate::There(stored));
+        }
         let result = match &piece.content {
             Content::File(path) => {
                 let file = File::open(path).map_err(BackupError::io("open", path))?;
@@ -160,6 +167,21 @@ impl Sender<'_> {
         self.journal.add(&stored)?;
         self.meter.part(0);
         Ok(Fate::Sent(stored))
+    }
+
+    /// What an interrupted run left on an append-only target, where it cannot be replaced: taken as it is after it was read
+    /// back. Without encryption it has to be the same content; an encrypted blob is known by its name only.
+    fn adopt(&self, piece: &Piece) -> Result<Option<Stored>, BackupError> {
+        let (Some(key), false) = (&piece.key, matches!(piece.content, Content::Log(..))) else { return Ok(None) };
+        if self.repository.place().size(&piece.path)?.is_none() {
+            return Ok(None);
+        }
+        let (size, blake3) = self.repository.read_back(&piece.path)?;
+        if self.job.recipients.is_empty() && blake3 != *key {
+            let what = "the target has another content there, and it is append-only".to_owned();
+            return Err(BackupError::Part { path: piece.path.clone(), what });
+        }
+        Ok(Some(Stored { path: piece.path.clone(), key: key.clone(), size, blake3 }))
     }
 
     fn put_log(&self, piece: &Piece, (first, last): (u64, u64)) -> Result<Stored, BackupError> {

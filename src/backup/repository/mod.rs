@@ -43,6 +43,17 @@ pub struct Listed {
     pub drilled: bool,
 }
 
+impl Listed {
+    fn new(name: &str, bytes: &[u8]) -> Self {
+        let (manifest, signer) = match Manifest::read(name, bytes) {
+            Ok((manifest, signer)) => (Ok(manifest), signer),
+            Err(error) => (Err(error), String::new()),
+        };
+        let blake3 = blake3::hash(bytes).to_hex().to_string();
+        Self { name: name.to_owned(), manifest, signer, blake3, pinned: false, drilled: false }
+    }
+}
+
 /// A repository at a place.
 #[derive(Clone)]
 pub struct Repository {
@@ -92,55 +103,56 @@ impl Repository {
         Ok(found)
     }
 
-    /// All backups, the oldest first, every manifest read and checked. With a cache, manifests that it has are not fetched,
-    /// but for the newest.
+    /// All backups, the oldest first, every manifest read and checked, with its pin and its drill. With a
+    /// cache, manifests that it has are not fetched, but for the newest.
     ///
     /// # Errors
     /// [`TargetError`] when the target does not answer; a manifest that is not to be believed is no error.
     pub fn list(&self, cache: Option<&Cache>) -> Result<Vec<Listed>, TargetError> {
+        let mut listed = self.manifests(cache)?;
+        let (pins, drilled) = (self.pins()?, self.drilled_well()?);
+        for item in &mut listed {
+            item.pinned = pins.contains(&item.name);
+            item.drilled = drilled.contains(&item.name);
+        }
+        Ok(listed)
+    }
+
+    /// The same without pins and drills: for a run every minute.
+    ///
+    /// # Errors
+    /// As [`Repository::list`].
+    pub fn manifests(&self, cache: Option<&Cache>) -> Result<Vec<Listed>, TargetError> {
         let names = self.stored_manifests()?;
-        let pins = self.names_in("pins", "")?;
-        let drilled = self.drilled_well()?;
         if let Some(cache) = cache {
             cache.retain(&names.iter().map(|(name, _)| name.as_str()).collect());
         }
         let newest = names.last().map(|(name, _)| name.clone());
         let listed = workers::map(&names, BACKUP_WORKERS_MAX, |(name, size)| {
             let copy = cache.filter(|_| newest.as_ref() != Some(name)).and_then(|cache| cache.manifest(name, *size));
-            let bytes = match copy {
-                Some(bytes) => bytes,
-                None => match self.place.read(&manifest_path(name), BACKUP_MANIFEST_BYTES_MAX) {
-                    Ok(bytes) => bytes,
-                    // Removed since it was listed.
-                    Err(TargetError::NotFound(_)) => return Ok(None),
-                    Err(TargetError::TooLarge { .. }) => Vec::new(),
-                    Err(error) => return Err(error),
-                },
+            // A copy that a power cut spoilt is none.
+            if let Some(copy) = copy.map(|bytes| Listed::new(name, &bytes)).filter(|copy| copy.manifest.is_ok()) {
+                return Ok(Some(copy));
+            }
+            let bytes = match self.place.read(&manifest_path(name), BACKUP_MANIFEST_BYTES_MAX) {
+                Ok(bytes) => bytes,
+                // Removed since it was listed.
+                Err(TargetError::NotFound(_)) => return Ok(None),
+                Err(TargetError::TooLarge { .. }) => Vec::new(),
+                Err(error) => return Err(error),
             };
-            let read = Manifest::read(name, &bytes);
-            if let (Some(cache), Ok(_)) = (cache, &read) {
+            let listed = Listed::new(name, &bytes);
+            if let (Some(cache), Ok(_)) = (cache, &listed.manifest) {
                 cache.keep_manifest(name, &bytes);
             }
-            let (manifest, signer) = match read {
-                Ok((manifest, signer)) => (Ok(manifest), signer),
-                Err(error) => (Err(error), String::new()),
-            };
-            Ok(Some(Listed {
-                name: name.clone(),
-                manifest,
-                signer,
-                blake3: blake3::hash(&bytes).to_hex().to_string(),
-                pinned: pins.contains(name),
-                drilled: drilled.contains(name),
-            }))
+            Ok(Some(listed))
         })?;
         Ok(listed.into_iter().flatten().collect())
     }
 
-    fn names_in(&self, folder: &str, suffix: &str) -> Result<HashSet<String>, TargetError> {
-        let stored = self.place.list(folder)?;
-        let name = |path: &str| Some(path.strip_prefix(folder)?.strip_prefix('/')?.strip_suffix(suffix)?.to_owned());
-        Ok(stored.iter().filter_map(|file| name(&file.path)).collect())
+    fn pins(&self) -> Result<HashSet<String>, TargetError> {
+        let stored = self.place.list("pins")?;
+        Ok(stored.iter().filter_map(|file| Some(file.path.strip_prefix("pins/")?.to_owned())).collect())
     }
 
     /// The backups that a drill report in the repository calls good: `backup` has the manifest's name, `good` is true.

@@ -12,7 +12,7 @@ use super::super::target::TargetError;
 use super::super::workers;
 use super::retention::{Candidate, Decision, Policy, retention};
 use super::verify::PART_FOLDERS;
-use super::{Listed, Repository};
+use super::{Listed, Repository, chain};
 use crate::limits::{BACKUP_ORPHAN_HOURS, BACKUP_WORKERS_MAX};
 
 /// What is to be pruned, and how.
@@ -104,11 +104,21 @@ impl Repository {
         going: &[&Listed],
         (now_ms, notes): (u64, &mut Vec<String>),
     ) -> Result<BTreeMap<String, u64>, BackupError> {
+        if staying.is_empty() {
+            notes.push("no part is removed: there is no backup here at all, which may be a mistake".to_owned());
+            return Ok(BTreeMap::new());
+        }
         if let Some(bad) = staying.iter().find(|item| item.manifest.is_err()) {
             notes.push(format!(
                 "no part is removed: nobody knows what backup {} needs, its manifest is damaged",
                 bad.name
             ));
+            return Ok(BTreeMap::new());
+        }
+        // A manifest that was lost may be found again: what it needs is not taken away meanwhile.
+        let kept: Vec<Listed> = staying.iter().map(|item| (*item).clone()).collect();
+        if let Some(error) = kept.iter().find_map(|item| chain(&kept, &item.name).err()) {
+            notes.push(format!("no part is removed: {error}"));
             return Ok(BTreeMap::new());
         }
         let Some(needed) = self.named_by(staying, notes)? else { return Ok(BTreeMap::new()) };

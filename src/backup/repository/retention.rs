@@ -185,7 +185,7 @@ mod tests {
             at_ms: 1_790_000_000_000 + place as u64 * minutes * 60_000,
             pinned: false,
             drilled: false,
-            rests_on: (place % 10 != 0).then(|| name(place - 1)),
+            rests_on: (!place.is_multiple_of(10)).then(|| name(place - 1)),
             unreadable: false,
         };
         (0..count).map(one).collect()

@@ -89,13 +89,23 @@ struct Wanted {
     blake3: String,
 }
 
+impl Wanted {
+    fn key(&self) -> Key {
+        (self.path.clone(), self.blake3.clone())
+    }
+}
+
+/// A part's path and its BLAKE3; of a manifest, which nothing names, the path alone.
+type Key = (String, String);
+
 /// Everything to read, and who needs it.
 #[derive(Default)]
 struct Scope {
-    wanted: BTreeMap<String, Wanted>,
-    /// The manifests that name a part, by the part's path.
-    named_by: HashMap<String, BTreeSet<String>>,
-    findings: BTreeMap<String, Finding>,
+    /// By path and BLAKE3: two manifests may disagree about a part, when one was replaced.
+    wanted: BTreeMap<Key, Wanted>,
+    /// The manifests that name a part.
+    named_by: HashMap<Key, BTreeSet<String>>,
+    findings: BTreeMap<Key, Finding>,
     /// The chain of each backup, by its name.
     chains: BTreeMap<String, Vec<String>>,
 }
@@ -130,10 +140,10 @@ impl Repository {
         let mut wrong = Vec::new();
         for (part, (bytes, found)) in wanted.iter().zip(read) {
             report.bytes += bytes;
-            wrong.extend(found.map(|found| (part.path.clone(), found)));
+            wrong.extend(found.map(|found| (part.key(), found)));
         }
-        for (path, found) in wrong {
-            scope.find(path, found);
+        for (key, found) in wrong {
+            scope.find(key, found);
         }
         if names.is_none() && manifests_good && lists_good == 0 {
             report.unknown = self.unknown(&scope, &listed)?;
@@ -165,14 +175,25 @@ impl Repository {
                             }
                         }
                         // What exactly is wrong shows when it is read with all the others.
-                        Err(BackupError::Part { path, .. }) => scope.find(path, Wrong::Damaged),
-                        Err(BackupError::Target(TargetError::NotFound(path))) => scope.find(path, Wrong::Missing),
+                        Err(BackupError::Part { path, .. }) => scope.find((path, part.blake3.clone()), Wrong::Damaged),
+                        Err(BackupError::Target(TargetError::NotFound(path))) => {
+                            scope.find((path, part.blake3.clone()), Wrong::Missing);
+                        }
                         Err(error) => return Err(error),
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Length and BLAKE3 of a stored file, by reading it.
+    ///
+    /// # Errors
+    /// [`BackupError::Target`]; [`BackupError::Part`] when it cannot be read to its end.
+    pub fn read_back(&self, path: &str) -> Result<(u64, String), BackupError> {
+        let (failure, found) = read_back(self.place().open(path)?, |_| Ok(()))?;
+        failure.map_or(Ok((found.size, found.blake3)), |what| Err(BackupError::Part { path: path.to_owned(), what }))
     }
 
     /// Reads a blob list of the size and the BLAKE3 that its manifest says.
@@ -185,8 +206,8 @@ impl Repository {
     ) -> Result<Vec<(crate::blobs::BlobHash, super::super::manifest::BlobLine)>, BackupError> {
         let wrong = |what: String| BackupError::Part { path: part.path.clone(), what };
         // Twice: first whether it is what was signed, then what it says. What is not is not unpacked.
-        let (_, found) = read_back(self.place().open(&part.path)?, |_| Ok(()))?;
-        if found.size != part.size || found.blake3 != part.blake3 {
+        let (size, blake3) = self.read_back(&part.path)?;
+        if size != part.size || blake3 != part.blake3 {
             return Err(wrong("the blob list is not what its manifest says".to_owned()));
         }
         let mut blobs = Vec::new();
@@ -228,9 +249,10 @@ impl Repository {
 
     fn unknown(&self, scope: &Scope, listed: &[Listed]) -> Result<Vec<String>, BackupError> {
         let mut unknown = Vec::new();
+        let named: BTreeSet<&str> = scope.wanted.keys().map(|(path, _)| path.as_str()).collect();
         for folder in PART_FOLDERS {
             let stored = self.place().list(folder)?;
-            unknown.extend(stored.into_iter().map(|file| file.path).filter(|path| !scope.wanted.contains_key(path)));
+            unknown.extend(stored.into_iter().map(|file| file.path).filter(|path| !named.contains(path.as_str())));
         }
         let manifests: BTreeSet<String> = listed.iter().map(|item| manifest_path(&item.name)).collect();
         let stored = self.place().list("manifests")?;
@@ -268,14 +290,15 @@ fn read_back(
 }
 
 impl Scope {
-    fn find(&mut self, path: String, wrong: Wrong) {
+    fn find(&mut self, key: Key, wrong: Wrong) {
         // The later one is the closer look.
-        self.findings.insert(path.clone(), Finding { path, wrong, backups: Vec::new() });
+        let path = key.0.clone();
+        self.findings.insert(key, Finding { path, wrong, backups: Vec::new() });
     }
 
     fn add(&mut self, manifest: &str, part: Wanted) {
-        self.named_by.entry(part.path.clone()).or_default().insert(manifest.to_owned());
-        self.wanted.insert(part.path.clone(), part);
+        self.named_by.entry(part.key()).or_default().insert(manifest.to_owned());
+        self.wanted.insert(part.key(), part);
     }
 
     /// Adds a backup and what it rests on; of a broken chain as much as can be had.
@@ -296,9 +319,9 @@ impl Scope {
                         other_name.clone()
                     }
                 };
-                let path = manifest_path(&at);
-                self.named_by.entry(path.clone()).or_default().insert(name.to_owned());
-                self.find(path, Wrong::Manifest { code: error.code(), why: error.to_string() });
+                let key = (manifest_path(&at), String::new());
+                self.named_by.entry(key.clone()).or_default().insert(name.to_owned());
+                self.find(key, Wrong::Manifest { code: error.code(), why: error.to_string() });
                 self.chains.insert(name.to_owned(), vec![name.to_owned()]);
             }
         }
@@ -308,8 +331,8 @@ impl Scope {
     /// Says of each backup whether anything that it needs is wrong.
     fn judge(mut self, chosen: &[String], report: &mut VerifyReport) {
         let mut bad = BTreeSet::new();
-        for finding in self.findings.values_mut() {
-            let hit = self.named_by.get(&finding.path);
+        for (key, finding) in &mut self.findings {
+            let hit = self.named_by.get(key);
             for (name, chain) in &self.chains {
                 if hit.is_some_and(|hit| chain.iter().any(|one| hit.contains(one))) {
                     finding.backups.push(name.clone());

@@ -71,7 +71,7 @@ fn damage_to_any_file_is_found_and_named() {
                 );
             } else {
                 assert_eq!(found(&report), only(path), "removed {path}");
-                assert_eq!(report.findings[0].wrong == Wrong::Missing, true, "removed {path}");
+                assert_eq!(report.findings[0].wrong, Wrong::Missing, "removed {path}");
             }
             fs::write(&file, &content).unwrap();
         }
