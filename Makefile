@@ -17,7 +17,7 @@ SEED ?=
 ROUNDS ?= 5000
 SEEDS ?= 5000
 
-.PHONY: help build run test verify fix bench crash sim ui tools chromium network clean
+.PHONY: help build run test verify fix bench crash sim ui tools chromium network archivers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -56,7 +56,12 @@ network:
 	  echo "ip or arping is missing: trying apt-get"; \
 	  apt-get update -qq && apt-get install -y -qq iproute2 iputils-arping || { echo "install them: apt-get install iproute2 iputils-arping"; exit 1; }; }
 
-test: build chromium network ## Set everything up and run all tests
+archivers:
+	@{ command -v age && command -v zstd && command -v b3sum; } >/dev/null || { \
+	  echo "age, zstd or b3sum is missing: trying apt-get"; \
+	  apt-get update -qq && apt-get install -y -qq age zstd b3sum || { echo "install them: apt-get install age zstd b3sum"; exit 1; }; }
+
+test: build chromium network archivers ## Set everything up and run all tests
 	@ldd $(BINARY) 2>&1 | grep -q 'statically linked' || { echo "$(BINARY) is not statically linked"; exit 1; }
 	cd web-ui && npm run check && npm test && npm run size
 	HOLDFAST_RELEASE_BINARY=$(abspath $(BINARY)) cargo nextest run --locked --no-fail-fast

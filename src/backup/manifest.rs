@@ -384,6 +384,16 @@ pub fn log_path(first: u64, last: u64) -> String {
     format!("log/{first:020}-{last:020}.zst")
 }
 
+/// The first and the last record of a log part, by its path; `None` when it is none. Where another content had the name
+/// already, the backup's time stands behind the records.
+#[must_use]
+pub fn log_range(path: &str) -> Option<(u64, u64)> {
+    let mut name = path.strip_prefix("log/")?.split('.').next()?.split('-');
+    let mut number = || name.next().filter(|digits| digits.len() == 20)?.parse().ok();
+    let (first, last) = (number()?, number()?);
+    (first <= last).then_some((first, last))
+}
+
 /// The path of a blob, without `.age`.
 #[must_use]
 pub fn blob_path(hash: &crate::blobs::BlobHash) -> String {
@@ -488,6 +498,28 @@ mod tests {
             let bytes = bad.to_signed_bytes(&Signer::generate().unwrap()).unwrap();
             assert_eq!(Manifest::read(&bad.name(), &bytes).unwrap_err().code(), "manifest_malformed", "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_log_part_says_its_records_whatever_stands_behind_them() {
+        let path = log_path(7, 1_000);
+        let renamed = path.replace(".zst", "-20260921T141320Z.zst.age");
+        assert_eq!((log_range(&path), log_range(&renamed)), (Some((7, 1_000)), Some((7, 1_000))));
+        for path in ["log/7-9.zst", "snapshots/x", "log/", &log_path(9, 7)] {
+            assert_eq!(log_range(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn blobs_of_other_keys_are_other_parts() {
+        let hash = crate::blobs::BlobHash::of(b"x");
+        let path = |keys: &[&str]| {
+            let keys: Vec<String> = keys.iter().map(|key| (*key).to_owned()).collect();
+            encrypted_blob_path(&hash, recipients_tag(&keys).as_deref())
+        };
+        assert_eq!(path(&[]), blob_path(&hash));
+        assert!(path(&["age1a"]) != path(&["age1b"]) && path(&["age1a"]).ends_with(".age"));
+        assert!(is_safe_path(&path(&["age1a", "age1b"])));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use super::*;
 use crate::backup::crypt;
-use crate::backup::manifest::{Manifest, PartKind};
+use crate::backup::manifest::{Manifest, PartKind, log_range};
 use crate::backup::repository::chain;
 
 /// Puts the log parts of a manifest into a folder, as a restore does.
@@ -13,9 +13,9 @@ fn unpack_log(rig: &Rig, manifest: &Manifest, identities: &[Identity], log: &Pat
         let stored = rig.repository.place().open(&part.path).unwrap();
         let plain: Box<dyn Read> =
             if manifest.is_encrypted() { Box::new(crypt::decrypt(stored, identities).unwrap()) } else { stored };
-        let first = part.path.strip_prefix("log/").unwrap().split('-').next().unwrap();
+        let (first, _) = log_range(&part.path).unwrap();
         std::fs::create_dir_all(log).unwrap();
-        let out = std::fs::File::create(log.join(format!("{first}.seg"))).unwrap();
+        let out = std::fs::File::create(log.join(format!("{first:020}.seg"))).unwrap();
         zstd::stream::copy_decode(plain, out).unwrap();
     }
 }
@@ -203,4 +203,75 @@ fn names_grow_although_the_clock_stands_still() {
         names.push(rig.back_up(BackupKind::Full, &[]).unwrap().made.unwrap().name);
     }
     assert!(names.is_sorted_by(|a, b| a < b), "{names:?}");
+}
+
+#[test]
+fn what_is_known_of_the_repository_is_read_again_when_the_scratch_folder_is_lost() {
+    for recipients in [vec![], vec![Identity::generate().recipient()]] {
+        let mut rig = Rig::new();
+        rig.traffic(5);
+        for number in 0..10_u32 {
+            rig.blob(&number.to_le_bytes());
+        }
+        rig.back_up(BackupKind::Full, &recipients).unwrap();
+        rig.traffic(5);
+        rig.blob(b"new");
+        std::fs::remove_dir_all(&rig.source.scratch).unwrap();
+        let more = rig.back_up(BackupKind::Incremental, &recipients).unwrap();
+        assert_eq!(more.made.unwrap().manifest.blobs, 1);
+        // Spoilt copies are no copies.
+        for file in files_below(&rig.source.scratch) {
+            let path = rig.source.scratch.join(file);
+            std::fs::write(&path, vec![0; std::fs::metadata(&path).unwrap().len() as usize]).unwrap();
+        }
+        rig.traffic(5);
+        let again = rig.back_up(BackupKind::Full, &recipients).unwrap();
+        assert_eq!((again.made.unwrap().manifest.blobs, again.sent < 8), (11, true), "{}", again.sent);
+        assert_eq!(verify(&rig.repository).findings, []);
+    }
+}
+
+#[test]
+fn a_full_heals_a_blob_that_was_lost_in_the_repository() {
+    let mut rig = Rig::new();
+    rig.traffic(5);
+    let (lost, cut) = (rig.blob(b"lost"), rig.blob(b"cut"));
+    let manifest = rig.back_up(BackupKind::Full, &[]).unwrap().made.unwrap().manifest;
+    std::fs::remove_file(rig.place().join(manifest.blob_path(&lost))).unwrap();
+    std::fs::write(rig.place().join(manifest.blob_path(&cut)), "c").unwrap();
+    assert_eq!(verify(&rig.repository).findings.len(), 2);
+    rig.traffic(1);
+    rig.back_up(BackupKind::Full, &[]).unwrap();
+    assert_eq!(verify(&rig.repository).findings, []);
+}
+
+#[test]
+fn on_an_append_only_target_an_interrupted_run_is_gone_on_with_and_nothing_is_replaced() {
+    for recipients in [vec![], vec![Identity::generate().recipient()]] {
+        let mut rig = Rig::new();
+        let target = {
+            let _entered = rig.runtime.enter();
+            Arc::new(Target::directory(&rig.place()).unwrap())
+        };
+        rig.repository = Repository::on(Arc::new(super::place::AppendOnly { inner: target }), true);
+        rig.traffic(100);
+        for number in 0..20_u32 {
+            rig.blob(&number.to_le_bytes());
+        }
+        let cancel = CancellationToken::new();
+        let stop = |progress: &crate::backup::Progress| {
+            if progress.parts_done == 15 {
+                cancel.cancel();
+            }
+        };
+        let job = Job { kind: BackupKind::Full, recipients: recipients.clone() };
+        let watch = Watch { progress: &stop, cancel: &cancel };
+        assert_eq!(job::run(&rig.source, &rig.repository, &job, watch).unwrap_err().code(), "backup_cancelled");
+        std::fs::remove_dir_all(&rig.source.scratch).unwrap();
+        let rest = rig.back_up(BackupKind::Full, &recipients).unwrap();
+        assert!(rest.made.is_some());
+        rig.traffic(5);
+        rig.back_up(BackupKind::Incremental, &recipients).unwrap();
+        assert_eq!(verify(&rig.repository).findings, []);
+    }
 }

@@ -144,3 +144,31 @@ fn parts_nobody_names_go_only_when_they_are_old_and_never_beside_a_damaged_manif
     let report = prune(&rig.repository, LAST_ONE, (2, false)).unwrap();
     assert!(report.parts.is_empty() && report.notes[0].contains("manifest is damaged"), "{report:?}");
 }
+
+#[test]
+fn nothing_is_removed_where_manifests_are_lost() {
+    let mut rig = Rig::new();
+    for kind in [BackupKind::Full, BackupKind::Incremental, BackupKind::Incremental] {
+        rig.traffic(30);
+        rig.back_up(kind, &[]).unwrap();
+    }
+    let manifest = |place: usize| {
+        let names = files_below(&rig.place().join("manifests"));
+        rig.place().join("manifests").join(&names[place])
+    };
+    let middle = manifest(1);
+    let aside = rig.dir.path().join("aside");
+    std::fs::rename(&middle, &aside).unwrap();
+    let parts = || files_below(&rig.place()).into_iter().filter(|path| !path.starts_with("manifests/")).count();
+    let before = parts();
+    let report = prune(&rig.repository, Policy { last: 9, ..LAST_ONE }, (2, false)).unwrap();
+    assert!(report.notes[0].contains("rests on") && parts() == before, "{report:?}");
+    std::fs::rename(&aside, &middle).unwrap();
+    all_good(&rig, 3, "the manifest was found again");
+    let manifests = rig.place().join("manifests");
+    std::fs::rename(&manifests, &aside).unwrap();
+    let report = prune(&rig.repository, LAST_ONE, (2, false)).unwrap();
+    assert!(report.notes[0].contains("no backup here at all") && parts() == before, "{report:?}");
+    std::fs::rename(&aside, &manifests).unwrap();
+    all_good(&rig, 3, "the folder was found again");
+}

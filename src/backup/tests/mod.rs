@@ -4,6 +4,7 @@ mod damage;
 mod jobs;
 mod kills;
 mod place;
+mod tools;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -52,3 +52,37 @@ impl Place for Failing {
         self.inner.settle()
     }
 }
+
+/// Nothing is replaced or removed.
+pub(super) struct AppendOnly {
+    pub(super) inner: Arc<dyn Place>,
+}
+
+impl Place for AppendOnly {
+    fn put(&self, path: &str, source: &mut dyn Read) -> Result<u64, TargetError> {
+        if self.inner.size(path)?.is_some() {
+            return Err(TargetError::Denied { op: "replace", path: path.to_owned(), cause: "append-only".to_owned() });
+        }
+        self.inner.put(path, source)
+    }
+
+    fn open(&self, path: &str) -> Result<Box<dyn Read + Send>, TargetError> {
+        self.inner.open(path)
+    }
+
+    fn size(&self, path: &str) -> Result<Option<u64>, TargetError> {
+        self.inner.size(path)
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Stored>, TargetError> {
+        self.inner.list(prefix)
+    }
+
+    fn remove(&self, path: &str) -> Result<(), TargetError> {
+        Err(TargetError::Denied { op: "remove", path: path.to_owned(), cause: "append-only".to_owned() })
+    }
+
+    fn settle(&self) -> Result<(), TargetError> {
+        self.inner.settle()
+    }
+}
