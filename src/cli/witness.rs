@@ -100,6 +100,7 @@ async fn serve(data: &Path, args: &WitnessArgs, (pki, output): (PairPki, &Output
         net: std::sync::Arc::new(TcpNet),
         tls: pki.tls(std::sync::Arc::default()).map_err(CliError::failed)?,
         identity,
+        validity: Some(pki.validity()),
     };
     let shutdown = CancellationToken::new();
     let (service, handle) = WitnessService::open(options).await.map_err(CliError::failed)?;

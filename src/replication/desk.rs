@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use super::context::Context;
+use super::context::{Context, Identity, Said};
 use super::invite::{Admitted, Invitation, Inviter, Invites, JoinDesk, NewMember};
 use super::net::BoxFuture;
 use super::pki::{self, PairPki};
@@ -33,7 +33,7 @@ pub struct DeskError {
 }
 
 impl DeskError {
-    fn new(code: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 
@@ -43,7 +43,7 @@ impl DeskError {
         Self::new("pair_none", "there is no pair yet: `holdfast pair invite` makes one")
     }
 
-    fn failed(error: impl std::fmt::Display) -> Self {
+    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
         Self::new("pair_failed", error.to_string())
     }
 }
@@ -167,13 +167,17 @@ impl Desk {
         for member in &mut update.members {
             let number = Member::try_from(member.number).ok()?;
             let own = number == self.context.member;
-            let (level, client_url) = if own {
-                (self.context.identity.level, self.context.identity.client_url.clone())
+            let said = if own {
+                let Identity { level, client_url, .. } = self.context.identity.clone();
+                Some(Said { level, client_url, next: self.context.renewal.next() })
             } else {
-                let Some(told) = self.context.hello_of(number) else { continue };
-                told
+                self.context.hello_of(number)
             };
+            let Some(Said { level, client_url, next }) = said else { continue };
             member.level = level;
+            if let Some(next) = next {
+                member.fingerprint = next.to_vec().into();
+            }
             if member.kind() == PairMemberKind::Data && pair::is_client_url(&client_url) {
                 member.client_url = client_url;
             }
@@ -316,6 +320,7 @@ impl PairHandle {
             let tls = pki.tls(Arc::new(arc_swap::ArcSwap::from_pointee(allowed))).map_err(DeskError::failed)?;
             let port = |e| DeskError::new("pair_port", format!("the peer port {} cannot be opened: {e}", desk.listen));
             self.enable(tls).await.map_err(port)?;
+            self.context.renewal.look_again();
         }
         let invitation =
             desk.invites.invite(&pki, desk.own_addresses()?, (kind, now_ms())).map_err(DeskError::failed)?;

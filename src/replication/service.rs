@@ -22,6 +22,7 @@ use super::net::Net;
 use super::notices::Notices;
 use super::pki::{PairPki, PeerTls};
 use super::rejoin::Place;
+use super::renewal::{self, Renewal};
 use super::salvage;
 use super::settings::SettingsCache;
 use super::watched::Watched;
@@ -145,9 +146,11 @@ impl PairService {
             committed: Watched::new(node.committed_index()),
             contacts: Contacts::default(),
             hellos: parking_lot::Mutex::default(),
+            renewal: Renewal::default(),
             lag: LagCell::default(),
             notices: Notices::new(self.options.identity.member),
             face: self.options.face.clone(),
+            salvage: salvage::Progress::default(),
             archive_from: parking_lot::Mutex::new(None),
             blobs: self.blobs,
             snapshots: tokio::sync::Mutex::new(()),
@@ -237,6 +240,7 @@ impl PairRuntime {
         };
         let hooks = tokio::spawn(self.hooks.run(node.watch_role(), epoch));
         let salvage = tokio::spawn(salvage::keep_sending(context.clone(), node.clone()));
+        let renewal = tokio::spawn(renewal::keep_valid(context.clone(), node.clone()));
         let truth = tokio::spawn(self.handler.pair.desk.clone().keep_settings_true());
         let listening = tokio::spawn(listen(context.clone(), self.handler, (self.listen, self.enabled)));
         if let Err(error) = self.driver.run().await {
@@ -245,6 +249,7 @@ impl PairRuntime {
         context.ending.cancel();
         hooks.abort();
         salvage.abort();
+        renewal.abort();
         truth.abort();
         drop(listening.await);
     }

@@ -16,4 +16,5 @@ mod hooks;
 mod lan;
 mod load;
 mod pair;
+mod salvage;
 mod slow;

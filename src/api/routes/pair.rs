@@ -246,6 +246,7 @@ pub(super) fn operator() -> Router<App> {
         .route("/admin/v1/pair/invitations", post(local::invite))
         .route("/admin/v1/pair/remove", post(local::remove))
         .route("/admin/v1/pair/switchover", post(local::switchover))
+        .route("/admin/v1/pair/certificate", post(local::renew))
         .route("/admin/v1/pair/promotion", get(local::promotion).post(local::promote))
 }
 
@@ -281,6 +282,14 @@ mod local {
 
     pub(super) async fn switchover(State(app): State<App>) -> Result<axum::Json<MemberNumber>, ApiError> {
         hand_over(&app).await
+    }
+
+    /// A new certificate for this node: of one machine, so only for whoever is at it.
+    pub(super) async fn renew(State(app): State<App>) -> Result<axum::Json<serde_json::Value>, ApiError> {
+        let validity = app.pair.renew().await.map_err(|error| refused(&error))?;
+        let now = crate::node::now_seconds();
+        let days = validity.days_left(now);
+        Ok(axum::Json(serde_json::json!({ "days_left": days, "summary": validity.text(now) })))
     }
 
     pub(super) async fn promotion(State(app): State<App>) -> Result<axum::Json<ForceReport>, ApiError> {

@@ -157,6 +157,34 @@ impl Wire for Message {
     }
 }
 
+/// How many messages were heard on a control link: the only thing that is said on it in the other direction. It is for
+/// whoever keeps the link, never for the protocol: there a link carries messages one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// All since the link was made.
+    pub messages: u64,
+}
+
+/// Its field is no kind of [`ControlProto`]: older builds skip it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HeardProto {
+    #[prost(uint64, tag = "100")]
+    messages: u64,
+}
+
+impl Wire for Heard {
+    const CLASS: Class = Class::Control;
+
+    fn encode(&self, out: &mut BytesMut) -> Option<Bytes> {
+        put(out, &HeardProto { messages: self.messages });
+        None
+    }
+
+    fn decode(bytes: Bytes) -> Result<Option<Self>, WireError> {
+        Ok(Some(Self { messages: HeardProto::decode(bytes)?.messages }))
+    }
+}
+
 pub(super) fn to_proto(message: &Message) -> ControlProto {
     let kind = match *message {
         Message::Heartbeat { epoch, active, log, commit, pairing } => Kind::Heartbeat(HeartbeatProto {

@@ -88,6 +88,7 @@ fn hello(class: Class) -> Hello {
         version: "1.2.3".to_owned(),
         client_url: "https://chat.example".to_owned(),
         now_ms: 1_700_000_000_000,
+        next_certificate: None,
     }
 }
 
@@ -359,4 +360,26 @@ fn what_a_peer_says_cannot_break_a_log_line() {
     let Reply::Refused(refused) = Reply::decode(out.freeze()).unwrap() else { panic!("no refusal") };
     assert_eq!((refused.code.as_str(), refused.text.as_str()), ("peer_refused", "a b [31m"));
     assert_eq!(one_line("ééé", 3), "é");
+}
+
+#[test]
+fn what_later_builds_added_is_read_and_is_nothing_to_earlier_ones() {
+    let plain = hello(Class::Control);
+    let renewing = Hello { next_certificate: Some([9; 32]), ..plain.clone() };
+    let bytes = |hello: &Hello| {
+        let mut out = BytesMut::new();
+        hello.encode(&mut out);
+        out.freeze()
+    };
+    assert_eq!(Hello::decode(bytes(&renewing)).unwrap(), renewing);
+    assert!(bytes(&renewing).starts_with(&bytes(&plain)), "only added behind the rest");
+    let mut short = BytesMut::from(&bytes(&plain)[..]);
+    short.extend_from_slice(&[12 << 3 | 2, 1, 9]);
+    assert!(Hello::decode(short.freeze()).is_err(), "a fingerprint has 32 bytes");
+
+    let mut out = BytesMut::new();
+    Heard { messages: 300 }.encode(&mut out);
+    let heard = out.freeze();
+    assert_eq!(Heard::decode(heard.clone()).unwrap(), Some(Heard { messages: 300 }));
+    assert_eq!(Message::decode(heard).unwrap(), None, "the protocol never sees it");
 }
