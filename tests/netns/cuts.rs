@@ -11,7 +11,7 @@ use crate::pair::{Pair, Plan};
 use crate::support::Ws;
 
 /// How long a cut lasts that must not lead to anything: several times as long as anybody waits for anybody.
-const CUT: Duration = Duration::from_secs(6);
+pub(crate) const CUT: Duration = Duration::from_secs(6);
 
 /// How often each cut is made: `HOLDFAST_NETNS_ROUNDS`, once if it is not set.
 fn rounds() -> usize {
@@ -30,7 +30,7 @@ pub(crate) fn notices(status: &Value) -> String {
 }
 
 /// A protected pair with a witness and three people who write.
-async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
+pub(crate) async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
     let pair = Pair::start(lan, Plan::default()).await;
     let load = Load::start(&pair, "w", &[Place::A, Place::B], 3);
     load.more(50).await;
@@ -38,7 +38,7 @@ async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
 }
 
 /// Everything is well again and nothing is lost.
-async fn well_at_the_end(pair: Pair, load: Load) {
+pub(crate) async fn well_at_the_end(pair: Pair, load: Load) {
     load.more(20).await;
     let book = load.finish().await;
     pair.healed().await;

@@ -11,6 +11,7 @@ mod support;
 
 mod alone;
 mod cuts;
+mod deaf;
 mod disk;
 mod hooks;
 mod lan;

@@ -56,6 +56,8 @@ struct HeartbeatProto {
     commit: u64,
     #[prost(message, optional, tag = "5")]
     pairing: Option<PairingProto>,
+    #[prost(bool, tag = "6")]
+    away: bool,
 }
 
 /// A vote or pre-vote asked for.
@@ -187,12 +189,13 @@ impl Wire for Heard {
 
 pub(super) fn to_proto(message: &Message) -> ControlProto {
     let kind = match *message {
-        Message::Heartbeat { epoch, active, log, commit, pairing } => Kind::Heartbeat(HeartbeatProto {
+        Message::Heartbeat { epoch, active, log, commit, pairing, away } => Kind::Heartbeat(HeartbeatProto {
             epoch: epoch.0,
             active,
             log: Some(log_end_to(log)),
             commit,
             pairing: Some(pairing_to(pairing)),
+            away,
         }),
         Message::PreVote { epoch, log } => {
             Kind::PreVote(VoteProto { epoch: epoch.0, log: Some(log_end_to(log)), handed_over: false })
@@ -228,6 +231,7 @@ pub(super) fn from_proto(proto: &ControlProto) -> Option<Message> {
             log: log_end_from(it.log?),
             commit: it.commit,
             pairing: pairing_from(it.pairing?)?,
+            away: it.away,
         },
         Kind::PreVote(it) => Message::PreVote { epoch: Epoch(it.epoch), log: log_end_from(it.log?) },
         Kind::PreVoteAnswer(it) => {

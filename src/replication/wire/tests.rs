@@ -52,8 +52,15 @@ fn pairing() -> impl Strategy<Value = Pairing> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (epoch(), any::<bool>(), log_end(), any::<u64>(), pairing()).prop_map(
-            |(epoch, active, log, commit, pairing)| Message::Heartbeat { epoch, active, log, commit, pairing }
+        (epoch(), any::<[bool; 2]>(), log_end(), any::<u64>(), pairing()).prop_map(
+            |(epoch, [active, away], log, commit, pairing)| Message::Heartbeat {
+                epoch,
+                active,
+                log,
+                commit,
+                pairing,
+                away
+            }
         ),
         (epoch(), log_end()).prop_map(|(epoch, log)| Message::PreVote { epoch, log }),
         (epoch(), any::<bool>(), epoch()).prop_map(|(epoch, granted, own)| Message::PreVoteAnswer {
@@ -262,7 +269,8 @@ fn the_bytes_stay_the_same() {
     let paired = Pairing { version: 4, epoch, active: 2, state: PairingState::Paired { standby: 1 } };
     let solo = PairingState::Solo { epoch, from: 9 };
     let control = [
-        Message::Heartbeat { epoch, active: true, log, commit: 299, pairing: paired },
+        Message::Heartbeat { epoch, active: true, log, commit: 299, pairing: paired, away: false },
+        Message::Heartbeat { epoch, active: false, log, commit: 299, pairing: paired, away: true },
         Message::PreVote { epoch, log },
         Message::PreVoteAnswer { epoch, granted: true, own: Epoch::new(2, 1) },
         Message::Vote { epoch, log, handed_over: true },
