@@ -637,6 +637,8 @@ pub const SALVAGE_TELL_MS: u64 = 3_000;
 pub const SWITCHOVER_WAIT_MS_MAX: u64 = 10_000;
 /// How often it is looked at meanwhile.
 pub const SWITCHOVER_LOOK_MS: u64 = 20;
+/// How long a stopping node waits until its last word to the others has left: one link may be down.
+pub const LEAVE_MS_MAX: u64 = 200;
 /// How long a server that is told to stop tries to hand over to the standby first.
 pub const SHUTDOWN_HAND_OVER_MS: u64 = 1_500;
 /// Messages of other members, and happenings on this node, that may wait for the protocol: seconds of heartbeats.

@@ -226,6 +226,10 @@ impl Service {
         if ended == Ended::Stopped {
             hand_over(&self.app).await;
         }
+        if self.app.node.role() != Role::Active {
+            // Whoever is active need not wait for this node's acks.
+            self.app.pair.leave().await;
+        }
 
         self.app.stopping.cancel();
         stop_listening.cancel();
@@ -244,6 +248,8 @@ impl Service {
             app.node.stop(Duration::from_millis(limits::SHUTDOWN_COMMIT_MS));
         });
         stopped.await.map_err(failed)?;
+        // An active that nobody took over from: whoever can, does it now.
+        self.app.pair.leave().await;
         self.app.pair.end();
         let pair_thread = self.pair_thread;
         tokio::task::spawn_blocking(move || pair_thread.join().is_ok()).await.map_err(failed)?;

@@ -77,6 +77,22 @@ impl ControlLinks {
         }
     }
 
+    /// Sends what waits, and ends all links; a link that is down is not waited for longer than `patience`.
+    pub(super) async fn finish(&mut self, patience: Duration) {
+        let mut links = std::mem::take(&mut self.links);
+        for link in links.values_mut() {
+            // Without a sender the task sends what is left, and ends.
+            link.queue = mpsc::channel(1).0;
+        }
+        let ended = async {
+            for link in links.values_mut() {
+                drop((&mut link.task).await);
+            }
+        };
+        // A second copy of each message may have gone over another link.
+        drop(tokio::time::timeout(patience, ended).await);
+    }
+
     /// Sends a message over every link to the member; a second copy does no harm.
     pub(super) fn send(&self, to: Member, message: Message) {
         for (_, link) in self.links.range((to, String::new())..).take_while(|((member, _), _)| *member == to) {
@@ -121,6 +137,9 @@ async fn keep(dialer: Arc<dyn Dials>, (member, address): (Member, String), mut m
                     said = Some(error.code().to_owned());
                 }
                 dialer.contacts().down(member, &address, &error);
+                if messages.is_closed() {
+                    return;
+                }
                 tokio::time::sleep(Duration::from_millis(retry_ms)).await;
                 retry_ms = (retry_ms * 2).min(limits::CONTROL_RETRY_MS_MAX);
             }

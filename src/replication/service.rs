@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,6 +30,7 @@ use super::watched::Watched;
 use super::watcher::Watcher;
 use crate::blobs::BlobStore;
 use crate::core::failover::{DataMember, Durable, Epoch, LogEnd, Member};
+use crate::limits;
 use crate::node::{Node, NodeEvents};
 
 /// What the pair's part is started with.
@@ -351,6 +353,14 @@ impl PairHandle {
             Ok(Some(restart)) => restart,
             _ => std::future::pending().await,
         }
+    }
+
+    /// Tells the others that this node is about to stop, so that nobody waits for its acks or for its heartbeats: this node
+    /// takes part in nothing from then on. Not for an active that still takes writes.
+    pub async fn leave(&self) {
+        // A driver that hangs must not keep the process from stopping: then the others wait as for any silent node.
+        let patience = Duration::from_millis(limits::LEAVE_MS_MAX * 2);
+        drop(tokio::time::timeout(patience, self.driver().leave()).await);
     }
 
     /// Ends the pair's part: no heartbeats, no links.
