@@ -639,6 +639,12 @@ pub const SWITCHOVER_WAIT_MS_MAX: u64 = 10_000;
 pub const SWITCHOVER_LOOK_MS: u64 = 20;
 /// How long a stopping node waits until its last word to the others has left: one link may be down.
 pub const LEAVE_MS_MAX: u64 = 200;
+/// How often a node looks whether its disk takes records: a fraction of the second after which the disk is asked again.
+pub const ROOM_LOOK_MS: u64 = 100;
+/// How long an active whose disk is full waits before it tries again to hand over: an attempt that fails takes a second.
+pub const ROOM_RETRY_MS: u64 = 5_000;
+/// How long the note of a switchover in the audit trail is waited for: the switchover does not depend on it.
+pub const SWITCHOVER_NOTE_MS_MAX: u64 = 1_000;
 /// How long a server that is told to stop tries to hand over to the standby first.
 pub const SHUTDOWN_HAND_OVER_MS: u64 = 1_500;
 /// Messages of other members, and happenings on this node, that may wait for the protocol: seconds of heartbeats.

@@ -29,7 +29,9 @@ use crate::projection::OpenOutcome;
 use crate::realtime::{CloseReason, Hub, ReadMarks};
 use crate::replication::net::TcpNet;
 use crate::replication::pki::install_web_ca;
-use crate::replication::{Face, Hooks, Identity, PairOptions, PairService, Place, level_held, settle};
+use crate::replication::{
+    Face, Hooks, Identity, PairOptions, PairService, Place, SwitchoverReason, level_held, settle,
+};
 use crate::tls::{ServerTls, TlsOptions};
 
 /// What a server is started with.
@@ -343,7 +345,7 @@ async fn hand_over(app: &App) {
         return;
     }
     let patience = Duration::from_millis(limits::SHUTDOWN_HAND_OVER_MS);
-    match tokio::time::timeout(patience, app.pair.switchover()).await {
+    match tokio::time::timeout(patience, app.pair.switchover(SwitchoverReason::Stopping)).await {
         Ok(Ok(member)) => tracing::info!(member, "handed over before stopping"),
         Ok(Err(error)) => tracing::warn!(%error, "could not hand over before stopping"),
         Err(_) => tracing::warn!("could not hand over in time before stopping"),

@@ -193,6 +193,19 @@ impl Desk {
         self.context.notices.write_later(note);
     }
 
+    /// Puts a switchover into the audit trail before it begins: the old active can write nothing afterwards.
+    async fn note_switchover(&self, reason: SwitchoverReason) {
+        let (what, member) = (PairEvent::Switchover.into(), self.context.member.into());
+        let note = NotePair { what, member, text: reason.text().to_owned(), ..NotePair::default() };
+        let envelope = Envelope { actor: Some(Actor::system()), command: Some(Command::NotePair(note)) };
+        let patience = Duration::from_millis(limits::SWITCHOVER_NOTE_MS_MAX);
+        match tokio::time::timeout(patience, self.node.propose(&envelope)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(?error, "a switchover could not be put into the audit trail"),
+            Err(_) => tracing::warn!("a switchover was not put into the audit trail in time"),
+        }
+    }
+
     /// Lets a machine in that held a valid token.
     async fn let_in(&self, new: NewMember) -> Result<Admitted, DeskError> {
         let settings = self.context.settings.refresh(&self.node).map_err(DeskError::failed)?;
@@ -289,6 +302,28 @@ pub fn host_name() -> String {
     if name.is_empty() { "node".to_owned() } else { name }
 }
 
+/// Why an active hands over as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchoverReason {
+    /// An operator said so.
+    Ordered,
+    /// The server was told to stop.
+    Stopping,
+    /// The active's disk is full, and the standby's is not.
+    DiskFull,
+}
+
+impl SwitchoverReason {
+    /// For the audit trail.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Ordered => "by an operator's order",
+            Self::Stopping => "the active server stops",
+            Self::DiskFull => "the disk of the active is full",
+        }
+    }
+}
+
 /// What `promote --force` would mean, told before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct ForceReport {
@@ -355,11 +390,12 @@ impl PairHandle {
         Ok(member)
     }
 
-    /// Hands over to the standby as planned, and waits until it is active or it is clear that it will not be.
+    /// Hands over to the standby as planned, and waits until it is active or it is clear that it will not be. The reason
+    /// is in the audit trail.
     ///
     /// # Errors
     /// [`DeskError`] with why not.
-    pub async fn switchover(&self) -> Result<Member, DeskError> {
+    pub async fn switchover(&self, reason: SwitchoverReason) -> Result<Member, DeskError> {
         let before = self.driver().status().await.ok_or_else(stopping)?;
         let refuse = |code, text: &str| Err(DeskError::new(code, text));
         let Some(peer) = before.peer else { return refuse("pair_no_peer", "there is no other data node") };
@@ -370,6 +406,11 @@ impl PairHandle {
             let text = "the standby does not have everything yet: wait until `holdfast status` says protected";
             return refuse("pair_exposed", text);
         }
+        if before.peer_away {
+            let text = "the standby takes nothing over now: its disk is full, or it is stopping";
+            return refuse("pair_standby_away", text);
+        }
+        self.desk.note_switchover(reason).await;
         self.driver().order(Order::Switchover).await;
         let until = tokio::time::Instant::now() + Duration::from_millis(limits::SWITCHOVER_WAIT_MS_MAX);
         while tokio::time::Instant::now() < until {

@@ -39,6 +39,7 @@ mod quarantine;
 mod rejoin;
 mod renewal;
 mod report;
+mod room;
 mod salvage;
 mod service;
 mod settings;
@@ -49,7 +50,7 @@ mod witness;
 
 pub use checkup::Checkup;
 pub use context::{Identity, LinkState, Restart};
-pub use desk::{DeskError, ForceReport, host_name, level_held};
+pub use desk::{DeskError, ForceReport, SwitchoverReason, host_name, level_held};
 pub use driver::DriverHandle;
 
 /// Gives a data node that has just joined, with its files in `pair_dir`, an empty memory of votes.

@@ -47,6 +47,8 @@ pub struct PairStatus {
     pub lag_seconds: u64,
     /// Whether this node's disk has room for what the active sends.
     pub has_room: bool,
+    /// Whether the other data node acknowledges records, as far as it said: not while its disk is full, nor when it stops.
+    pub peer_takes_records: bool,
     /// Whether this node's state differs from what the active recorded of its own: an alarm.
     pub state_differs: bool,
     /// Up to where records are known to be committed.
@@ -166,6 +168,7 @@ impl PairHandle {
             lag_records,
             lag_seconds,
             has_room: context.lag.has_room(),
+            peer_takes_records: !status.peer_away,
             state_differs: self.node.state_mismatches() > 0,
             committed_index: self.node.committed_index(),
             pairing: PairingReport {

@@ -24,6 +24,7 @@ use super::notices::Notices;
 use super::pki::{PairPki, PeerTls};
 use super::rejoin::Place;
 use super::renewal::{self, Renewal};
+use super::room;
 use super::salvage;
 use super::settings::SettingsCache;
 use super::watched::Watched;
@@ -244,6 +245,7 @@ impl PairRuntime {
         let salvage = tokio::spawn(salvage::keep_sending(context.clone(), node.clone()));
         let renewal = tokio::spawn(renewal::keep_valid(context.clone(), node.clone()));
         let truth = tokio::spawn(self.handler.pair.desk.clone().keep_settings_true());
+        let room = tokio::spawn(room::watch(self.handler.pair.clone()));
         let listening = tokio::spawn(listen(context.clone(), self.handler, (self.listen, self.enabled)));
         if let Err(error) = self.driver.run().await {
             (self.on_fatal)(&format!("the state of the pair cannot be written: {error}"));
@@ -253,6 +255,7 @@ impl PairRuntime {
         salvage.abort();
         renewal.abort();
         truth.abort();
+        room.abort();
         drop(listening.await);
     }
 }

@@ -13,7 +13,7 @@ use crate::core::command::Actor;
 use crate::core::event;
 use crate::core::rows::{PairMemberKind, PairTimings};
 use crate::replication::invite::Invitation;
-use crate::replication::{DeskError, ForceReport, PairStatus};
+use crate::replication::{DeskError, ForceReport, PairStatus, SwitchoverReason};
 
 /// The pair: how it stands, and what its members agree on.
 #[derive(Serialize, ToSchema)]
@@ -208,7 +208,7 @@ pub(super) async fn switchover(State(app): State<App>, _admin: Admin) -> Result<
 }
 
 async fn hand_over(app: &App) -> Result<axum::Json<MemberNumber>, ApiError> {
-    let member = app.pair.switchover().await.map_err(|error| refused(&error))?;
+    let member = app.pair.switchover(SwitchoverReason::Ordered).await.map_err(|error| refused(&error))?;
     Ok(axum::Json(MemberNumber { member: Some(member) }))
 }
 

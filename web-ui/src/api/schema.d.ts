@@ -1830,6 +1830,8 @@ export interface components {
             paired: boolean;
             /** @description The pairing that was agreed on. */
             pairing: components["schemas"]["PairingReport"];
+            /** @description Whether the other data node acknowledges records, as far as it said: not while its disk is full, nor when it stops. */
+            peer_takes_records: boolean;
             /** @description Whether every acknowledged record is on both data nodes. */
             protected: boolean;
             /** @description Records that were on this node only and are kept apart. */
