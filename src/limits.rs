@@ -141,6 +141,11 @@ pub const DOCTOR_FSYNC_ROUNDS: usize = 9;
 pub const DOCTOR_FSYNC_BYTES: usize = 4096;
 /// Days of certificate validity left at which `doctor` warns.
 pub const DOCTOR_CERTIFICATE_WARN_DAYS: i64 = 14;
+/// Milliseconds that the clocks of two members may differ before `doctor` warns: people see it in the times of messages.
+pub const DOCTOR_PEER_CLOCK_WARN_MS: u64 = 2_000;
+/// Milliseconds to another member and back above which `doctor` warns: every send takes at least this long, and the
+/// default timings begin to be tight.
+pub const DOCTOR_PEER_RTT_WARN_MS: u64 = 400;
 
 /// Bytes of an answer of the admin socket: a list of 10,000 users is 3 MiB.
 pub const ADMIN_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -462,8 +467,10 @@ pub const PAIR_PROMOTE_AFTER_MS: u64 = 4_000;
 pub const PAIR_SWITCHOVER_MS: u64 = 1_000;
 // ---- the pair: links between its members ----
 
-/// The link protocol that this build speaks at most.
-pub const PEER_PROTOCOL: u32 = 1;
+/// The link protocol that this build speaks at most: 2 says on a control link what was heard on it.
+pub const PEER_PROTOCOL: u32 = 2;
+/// The first link protocol in which a member says on a control link how many messages it has heard.
+pub const PEER_PROTOCOL_HEARD: u32 = 2;
 /// The oldest link protocol that it still speaks: during an upgrade the other member is one version behind.
 pub const PEER_PROTOCOL_MIN: u32 = 1;
 /// Bytes of a hello, a welcome or a refusal: names, an address, a sentence. It is read from strangers, so it is small.
@@ -539,8 +546,20 @@ pub const PEER_TCP_KEEPALIVE_PROBES: u32 = 3;
 /// Connections that may wait for the accept loop of the peer port.
 pub const PEER_BACKLOG: u32 = 128;
 
-/// Days that the pair's CA and its members' certificates are valid: longer than any machine, as nobody renews them.
+/// Days that the pair's CA is valid: longer than any pair, as another CA means to join anew.
+pub const PAIR_CA_DAYS: u64 = 10_950;
+/// Days that a member's certificate is valid: longer than any witness, which cannot renew its own.
 pub const PAIR_CERTIFICATE_DAYS: u64 = 3_650;
+/// Days before its end from which on a data node renews its certificate: it waits for the other members all this time.
+pub const PAIR_RENEW_DAYS: i64 = 365;
+/// Days before an end that was not put off from which on people are told.
+pub const PAIR_CERTIFICATE_WARN_DAYS: i64 = 90;
+/// How often a node looks at its certificate.
+pub const PAIR_RENEW_LOOK_SECONDS: u64 = 3_600;
+/// How often it looks whether the pair's settings name the new one, and tells the active of it again.
+pub const PAIR_RENEW_PENDING_MS: u64 = 1_000;
+/// How often the log is told of a certificate that ends.
+pub const PAIR_RENEW_WARN_SECONDS: u64 = 86_400;
 /// Days that they are back-dated: a machine whose clock is some weeks behind can still join and be told of its clock.
 pub const PAIR_BACKDATE_DAYS: u64 = 30;
 /// Minutes for which an invitation into the pair is valid: long enough to walk to the other machine.
@@ -567,7 +586,8 @@ pub const PAIR_JOIN_SECONDS_MAX: u64 = 30;
 pub const HOOK_TIMEOUT_SECONDS_DEFAULT: u64 = 20;
 /// Bytes of a hook's output that go into the log.
 pub const HOOK_OUTPUT_BYTES_MAX: usize = 4_096;
-/// How long a reference address or a peer may take to answer a probe, in milliseconds: well below `promote_after`.
+/// How long a reference address or a peer may take to answer a probe, in milliseconds: well below `promote_after`. For a
+/// peer the time that its packets take comes on top.
 pub const PROBE_MS: u64 = 800;
 /// Bytes of records that were received and are not durable yet: bounds a standby's memory, and pushes back on the active.
 pub const FOLLOW_BYTES_MAX: usize = 32 << 20;
@@ -608,19 +628,33 @@ pub const BLOB_PART_BYTES: usize = 256 << 10;
 pub const LAG_SAMPLES_MAX: usize = 2_400;
 /// How often a returned node looks whether it has something to propose again.
 pub const SALVAGE_LOOK_MS: u64 = 1_000;
-/// Records of a diverged tail in one message.
+/// Records of a diverged tail in one message. They are proposed together: enough to share a sync, few enough that the sends
+/// of people behind them wait some milliseconds only.
 pub const SALVAGE_BATCH_ITEMS: usize = 256;
+/// How often the log is told how far a tail is.
+pub const SALVAGE_TELL_MS: u64 = 3_000;
 /// How long a switchover or a forced promotion is waited for before the operator is told that its outcome is open.
 pub const SWITCHOVER_WAIT_MS_MAX: u64 = 10_000;
 /// How often it is looked at meanwhile.
 pub const SWITCHOVER_LOOK_MS: u64 = 20;
+/// How long a stopping node waits until its last word to the others has left: one link may be down.
+pub const LEAVE_MS_MAX: u64 = 200;
+/// How often a node looks whether its disk takes records: a fraction of the second after which the disk is asked again.
+pub const ROOM_LOOK_MS: u64 = 100;
+/// How long an active whose disk is full waits before it tries again to hand over: an attempt that fails takes a second.
+pub const ROOM_RETRY_MS: u64 = 5_000;
+/// How long the note of a switchover in the audit trail is waited for: the switchover does not depend on it.
+pub const SWITCHOVER_NOTE_MS_MAX: u64 = 1_000;
 /// How long a server that is told to stop tries to hand over to the standby first.
 pub const SHUTDOWN_HAND_OVER_MS: u64 = 1_500;
 /// Messages of other members, and happenings on this node, that may wait for the protocol: seconds of heartbeats.
 pub const DRIVER_EVENTS_MAX: usize = 1_024;
-/// How long a control link may take to be made: less than `fail_after`, so that one dead address does not cost the
-/// heartbeats over another.
-pub const CONTROL_DIAL_MS_MAX: u64 = 1_000;
+/// How long a control link may take to be made: three round trips of 500 ms and the work in between, twice over. A dead
+/// address costs nothing else meanwhile: every address has a link of its own.
+pub const CONTROL_DIAL_MS_MAX: u64 = 3_000;
+/// How much sooner one address of a member is tried than the next one: a living one answers in this time on any network
+/// but the slowest, and there both are tried.
+pub const DIAL_HEAD_START_MS: u64 = 250;
 /// How often the active looks whether the pair's settings say of the members what these say of themselves.
 pub const PAIR_TRUTH_MS: u64 = 2_000;
 /// Bytes of a backup's manifest: half a million parts. It stops a damaged file from taking memory.

@@ -21,6 +21,10 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The addresses of the data nodes, separated by commas; only where there is more than one.
 const NODES: HeaderName = HeaderName::from_static("holdfast-nodes");
 
+/// Marks an answer with a status of a failure that is none.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Usual;
+
 /// Puts the layers around a router.
 pub(super) fn around(router: Router<App>, app: &App) -> Router<App> {
     router.layer(from_fn_with_state(app.clone(), observe))
@@ -42,7 +46,13 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     let seconds = started.elapsed().as_secs_f64();
     let status = response.status().as_u16();
     metrics::http_request(&route, method.as_str(), status, seconds);
-    if status >= 500 {
+    let code = response.extensions().get::<ApiError>().map(ApiError::code);
+    if code == Some("not_active") {
+        metrics::not_active();
+    }
+    // A client that has to go to the other node is no failure of this one, nor is a standby that says that it is one.
+    let usual = code == Some("not_active") || response.extensions().get::<Usual>().is_some();
+    if status >= 500 && !usual {
         tracing::warn!(id, %method, route, status, seconds, "request failed");
     } else {
         tracing::debug!(id, %method, route, status, seconds, "request");

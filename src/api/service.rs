@@ -29,7 +29,9 @@ use crate::projection::OpenOutcome;
 use crate::realtime::{CloseReason, Hub, ReadMarks};
 use crate::replication::net::TcpNet;
 use crate::replication::pki::install_web_ca;
-use crate::replication::{Face, Hooks, Identity, PairOptions, PairService, Place, level_held, settle};
+use crate::replication::{
+    Face, Hooks, Identity, PairOptions, PairService, Place, SwitchoverReason, level_held, settle,
+};
 use crate::tls::{ServerTls, TlsOptions};
 
 /// What a server is started with.
@@ -226,6 +228,10 @@ impl Service {
         if ended == Ended::Stopped {
             hand_over(&self.app).await;
         }
+        if self.app.node.role() != Role::Active {
+            // Whoever is active need not wait for this node's acks.
+            self.app.pair.leave().await;
+        }
 
         self.app.stopping.cancel();
         stop_listening.cancel();
@@ -244,6 +250,8 @@ impl Service {
             app.node.stop(Duration::from_millis(limits::SHUTDOWN_COMMIT_MS));
         });
         stopped.await.map_err(failed)?;
+        // An active that nobody took over from: whoever can, does it now.
+        self.app.pair.leave().await;
         self.app.pair.end();
         let pair_thread = self.pair_thread;
         tokio::task::spawn_blocking(move || pair_thread.join().is_ok()).await.map_err(failed)?;
@@ -337,7 +345,7 @@ async fn hand_over(app: &App) {
         return;
     }
     let patience = Duration::from_millis(limits::SHUTDOWN_HAND_OVER_MS);
-    match tokio::time::timeout(patience, app.pair.switchover()).await {
+    match tokio::time::timeout(patience, app.pair.switchover(SwitchoverReason::Stopping)).await {
         Ok(Ok(member)) => tracing::info!(member, "handed over before stopping"),
         Ok(Err(error)) => tracing::warn!(%error, "could not hand over before stopping"),
         Err(_) => tracing::warn!("could not hand over in time before stopping"),

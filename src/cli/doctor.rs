@@ -9,6 +9,7 @@ use super::{CliError, Global, Output, now_ms, output};
 use crate::config::Loaded;
 use crate::ops::disk::DiskReserve;
 use crate::ops::doctor::{DoctorOptions, Report, Verdict, examine};
+use crate::replication::{Checkup, level_held};
 
 /// `holdfast doctor`
 #[derive(Debug, Args)]
@@ -37,6 +38,13 @@ pub fn run(global: &Global, args: &DoctorArgs, output: &Output) -> Result<(), Cl
         config_warnings: warnings,
         log_time_ms: None,
     });
+    let pair = Checkup {
+        data: global.data.clone(),
+        on_active: config.pair.on_active.clone(),
+        on_standby: config.pair.on_standby.clone(),
+        level: level_held(config.pair.level_max),
+    };
+    let report = report.with(pair.run().map_err(CliError::failed)?);
     output.show(&report, &text(&report))?;
     if report.verdict == Verdict::Fail { Err(CliError::Reported) } else { Ok(()) }
 }

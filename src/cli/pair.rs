@@ -45,6 +45,8 @@ enum PairCommand {
     Leave(LeaveArgs),
     /// Change what the members agree on: automatic promotion, reference address, timings
     Set(SetArgs),
+    /// Give this data node a new certificate for the pair now; it does so by itself a year before the end
+    Renew,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -121,6 +123,7 @@ pub fn run(global: &Global, args: &PairArgs, output: &Output) -> Result<(), CliE
         PairCommand::Join(join) => join_pair(global, join, output),
         PairCommand::Leave(leave) => remove(global, leave, output),
         PairCommand::Set(set) => change(global, set, output),
+        PairCommand::Renew => renew(global, output),
     }
 }
 
@@ -256,6 +259,13 @@ fn remove(global: &Global, args: &LeaveArgs, output: &Output) -> Result<(), CliE
         &answer,
         &format!("Member {member} is not in the pair any more. Its machine keeps its data; it can join again."),
     )
+}
+
+fn renew(global: &Global, output: &Output) -> Result<(), CliError> {
+    let client = AdminClient::new(&global.data);
+    let answer = client.request_blocking(Method::POST, "/admin/v1/pair/certificate", None)?;
+    let summary = answer.get("summary").and_then(Value::as_str).unwrap_or_default();
+    output.show(&answer, &format!("Renewed: {summary}."))
 }
 
 fn change(global: &Global, args: &SetArgs, output: &Output) -> Result<(), CliError> {

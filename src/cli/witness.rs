@@ -50,8 +50,53 @@ pub fn run(global: &Global, args: &WitnessArgs, output: &Output) -> Result<(), C
         let text = "this is the data directory of a data node: a witness needs one of its own, on another machine";
         return Err(CliError::failed(text));
     }
+    // Before anything is made: what a refused command leaves behind would be in the way of the right one.
+    if args.join.is_none() {
+        load(data)?;
+    }
+    let before = Before::of(data);
     create_private_dir(data).map_err(CliError::failed)?;
     let _lock = DataLock::acquire(data).map_err(CliError::failed)?;
+    let ended = run_locked(data, args, output);
+    if ended.is_err() {
+        before.restore(data);
+    }
+    ended
+}
+
+/// What the data directory was before this run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    Missing,
+    Empty,
+    InUse,
+}
+
+impl Before {
+    fn of(data: &Path) -> Self {
+        match std::fs::read_dir(data).map(Iterator::count) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Self::Missing,
+            Ok(0) => Self::Empty,
+            _ => Self::InUse,
+        }
+    }
+
+    /// Leaves nothing of a witness that did not join: a data node may want the directory. Called with the lock held.
+    fn restore(self, data: &Path) {
+        if self == Self::InUse || data.join("pair/pair.toml").exists() {
+            return;
+        }
+        // What cannot be removed is in the way of nothing but a later `serve`, which says so.
+        for own in ["logs", "pair", "run"] {
+            drop(std::fs::remove_dir_all(data.join(own)));
+        }
+        if self == Self::Missing {
+            drop(std::fs::remove_dir(data));
+        }
+    }
+}
+
+fn run_locked(data: &Path, args: &WitnessArgs, output: &Output) -> Result<(), CliError> {
     let options = LogOptions { dir: Some(data.join("logs")), ..LogOptions::default() };
     let (_control, _guard) = logging::install(&options).map_err(CliError::failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::failed)?;
@@ -100,6 +145,7 @@ async fn serve(data: &Path, args: &WitnessArgs, (pki, output): (PairPki, &Output
         net: std::sync::Arc::new(TcpNet),
         tls: pki.tls(std::sync::Arc::default()).map_err(CliError::failed)?,
         identity,
+        validity: Some(pki.validity()),
     };
     let shutdown = CancellationToken::new();
     let (service, handle) = WitnessService::open(options).await.map_err(CliError::failed)?;

@@ -24,7 +24,7 @@ pub use queue::{QueueState, Received};
 pub use start::{Execution, NodeOptions, StartError, StartReport};
 
 use crate::core::chat::Reply;
-use crate::core::command::Envelope;
+use crate::core::command::{Command, Envelope};
 use crate::core::entry::{Entry, EntryKind};
 use crate::core::event::Event;
 use crate::core::machine;
@@ -198,6 +198,12 @@ impl Shared {
     }
 }
 
+/// What is written even when the disk is nearly full: a note on the pair has some bytes, and says why the node stopped
+/// taking anything else.
+fn fits_the_reserve(envelope: &Envelope) -> bool {
+    matches!(envelope.command, Some(Command::NotePair(_)))
+}
+
 /// A handle on the running node; clones share it.
 #[derive(Clone)]
 pub struct Node {
@@ -229,7 +235,7 @@ impl Node {
         if self.shared.isolated.load(Ordering::Relaxed) {
             return Err(ProposeError::NotActive);
         }
-        if !self.shared.accepting.load(Ordering::Relaxed) {
+        if !self.shared.accepting.load(Ordering::Relaxed) && !fits_the_reserve(envelope) {
             return Err(ProposeError::DiskFull);
         }
         if let Some(command) = &envelope.command {

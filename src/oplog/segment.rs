@@ -156,12 +156,16 @@ impl SegmentFooter {
         out
     }
 
-    /// Reads the footer that ends at the end of the file, `None` if the file does not end like a sealed segment.
+    /// Reads the footer that ends at the end of the file, `None` if the file does not end like a sealed segment. Nor does
+    /// one that has become shorter than `file_bytes`: a running writer is sealing it.
     pub(super) fn read(file: &File, file_bytes: u64, place: &SegmentName) -> Result<Option<Self>, LogError> {
         let io = |e| LogError::io("read footer", &place.path, e);
         let Some(trailer_at) = file_bytes.checked_sub(TRAILER_BYTES as u64) else { return Ok(None) };
         let mut trailer = [0; TRAILER_BYTES];
-        file.read_exact_at(&mut trailer, trailer_at).map_err(io)?;
+        match file.read_exact_at(&mut trailer, trailer_at) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read.map_err(io)?,
+        }
         if &trailer[4..] != TRAILER_MAGIC {
             return Ok(None);
         }

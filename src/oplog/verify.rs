@@ -75,10 +75,7 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyRe
     run.report.segments = names.len();
     run.report.first_index = names.first().map(|name| name.first_index);
     for (position, name) in names.iter().enumerate() {
-        let is_last = position + 1 == names.len();
-        if let Err(error) = run.segment(name, is_last) {
-            run.failed(name, error);
-        }
+        run = run.with(name, position + 1 == names.len());
         progress(Progress {
             path: name.path.clone(),
             segments_done: position + 1,
@@ -90,7 +87,11 @@ pub fn verify(dir: &Path, progress: &mut dyn FnMut(Progress)) -> Result<VerifyRe
     Ok(run.report)
 }
 
-#[derive(Default)]
+/// Looks at the segment that may be being written until two agree. Each look takes longer than what a writer does at once,
+/// so two are nearly always enough.
+const LOOKS_MAX: usize = 8;
+
+#[derive(Clone, Default)]
 struct Run {
     report: VerifyReport,
     /// Where the next segment has to start; `None` before the first and when that is unknown because of damage.
@@ -99,6 +100,31 @@ struct Run {
 }
 
 impl Run {
+    /// This run with one more segment. A running writer may be writing or sealing the last one at this moment: what seems
+    /// wrong there counts only if it is still the same at another look.
+    fn with(self, name: &SegmentName, is_last: bool) -> Run {
+        let look = || {
+            let mut run = self.clone();
+            if let Err(error) = run.segment(name, is_last) {
+                run.failed(name, error);
+            }
+            run
+        };
+        let mut seen = look();
+        for _ in 1..LOOKS_MAX {
+            if !is_last || seen.report.findings == self.report.findings {
+                break;
+            }
+            let again = look();
+            let same = again.report.findings == seen.report.findings;
+            seen = again;
+            if same {
+                break;
+            }
+        }
+        seen
+    }
+
     /// Records an error that ends the look at one segment.
     fn failed(&mut self, name: &SegmentName, error: LogError) {
         self.expected = None;

@@ -91,61 +91,90 @@ pub fn examine(options: &DoctorOptions) -> Report {
     if options.tls {
         checks.push(check_certificate(&options.data, options.now_ms));
     }
-    let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
-    Report { verdict, checks }
+    Report::of(checks)
 }
 
-fn ok(name: &'static str, found: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Ok, found: found.into(), advice: String::new() }
+impl Report {
+    fn of(checks: Vec<Check>) -> Self {
+        let verdict = checks.iter().map(|check| check.verdict).max().unwrap_or(Verdict::Ok);
+        Self { verdict, checks }
+    }
+
+    /// The same with what others found.
+    #[must_use]
+    pub fn with(mut self, more: Vec<Check>) -> Self {
+        self.checks.extend(more);
+        Self::of(self.checks)
+    }
 }
 
-fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Warn, found: found.into(), advice: advice.into() }
-}
+impl Check {
+    /// All is well.
+    #[must_use]
+    pub fn ok(name: &'static str, found: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Ok, found: found.into(), advice: String::new() }
+    }
 
-fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Check {
-    Check { name, verdict: Verdict::Fail, found: found.into(), advice: advice.into() }
+    /// It works, and will not for ever.
+    #[must_use]
+    pub fn warn(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Warn, found: found.into(), advice: advice.into() }
+    }
+
+    /// It does not work.
+    #[must_use]
+    pub fn fail(name: &'static str, found: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { name, verdict: Verdict::Fail, found: found.into(), advice: advice.into() }
+    }
 }
 
 fn check_configuration(warnings: &[String]) -> Check {
     const NAME: &str = "configuration";
     if warnings.is_empty() {
-        return ok(NAME, "understood");
+        return Check::ok(NAME, "understood");
     }
-    warn(NAME, warnings.join("; "), "Correct the name, or ignore this if another program sets the variable.")
+    Check::warn(NAME, warnings.join("; "), "Correct the name, or ignore this if another program sets the variable.")
 }
 
 fn check_data_dir(data: &Path) -> Check {
     const NAME: &str = "data_directory";
     let shown = data.display();
     if !data.is_dir() {
-        return fail(NAME, format!("{shown} is not there"), format!("Make it with: holdfast init --data {shown}"));
+        return Check::fail(
+            NAME,
+            format!("{shown} is not there"),
+            format!("Make it with: holdfast init --data {shown}"),
+        );
     }
     match read_identity(data) {
-        Ok(identity) => ok(NAME, format!("{shown}, node {} of cluster {}", identity.node, identity.cluster_id)),
-        Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-            fail(NAME, format!("{shown} has no node.toml"), format!("Make one with: holdfast init --data {shown}"))
-        }
-        Err(error) => fail(NAME, error.to_string(), "See the sentence before; nothing was changed."),
+        Ok(identity) => Check::ok(NAME, format!("{shown}, node {} of cluster {}", identity.node, identity.cluster_id)),
+        Err(DataDirError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Check::fail(
+            NAME,
+            format!("{shown} has no node.toml"),
+            format!("Make one with: holdfast init --data {shown}"),
+        ),
+        Err(error) => Check::fail(NAME, error.to_string(), "See the sentence before; nothing was changed."),
     }
 }
 
 fn check_permissions(data: &Path) -> Check {
     const NAME: &str = "permissions";
-    let Ok(metadata) = fs::metadata(data) else { return ok(NAME, "no data directory yet") };
+    let Ok(metadata) = fs::metadata(data) else { return Check::ok(NAME, "no data directory yet") };
     let (owner, us) = (metadata.uid(), rustix::process::geteuid().as_raw());
     if owner != us && us != 0 {
         let advice = format!("Run holdfast as user {owner}, or give the directory to user {us} with chown -R.");
-        return fail(NAME, format!("the directory belongs to user {owner}, this is user {us}"), advice);
+        return Check::fail(NAME, format!("the directory belongs to user {owner}, this is user {us}"), advice);
     }
     match loose_modes(data) {
-        Ok(loose) if loose.is_empty() => ok(NAME, format!("owned by user {owner}, closed to others")),
+        Ok(loose) if loose.is_empty() => Check::ok(NAME, format!("owned by user {owner}, closed to others")),
         Ok(loose) => {
             let list: Vec<String> = loose.iter().map(|(path, mode)| format!("{} ({mode:o})", path.display())).collect();
             let advice = format!("Close them with: chmod -R go= {}", data.display());
-            warn(NAME, format!("open to other users: {}", list.join(", ")), advice)
+            Check::warn(NAME, format!("open to other users: {}", list.join(", ")), advice)
         }
-        Err(error) => fail(NAME, format!("modes cannot be read: {error}"), "Check the owner of the data directory."),
+        Err(error) => {
+            Check::fail(NAME, format!("modes cannot be read: {error}"), "Check the owner of the data directory.")
+        }
     }
 }
 
@@ -156,18 +185,18 @@ fn check_clock(now_ms: u64, log_time_ms: Option<u64>) -> Check {
     let seconds = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     let shown = jiff::Timestamp::from_second(seconds).map_or_else(|_| format!("{now_ms} ms"), |time| time.to_string());
     if !SANE_MS.contains(&now_ms) {
-        return fail(NAME, format!("the clock says {shown}"), "Set the clock, and keep it with NTP or chrony.");
+        return Check::fail(NAME, format!("the clock says {shown}"), "Set the clock, and keep it with NTP or chrony.");
     }
     match log_time_ms.map(|log| log.saturating_sub(now_ms)) {
-        Some(ahead) if ahead > 60_000 => fail(
+        Some(ahead) if ahead > 60_000 => Check::fail(
             NAME,
             format!("the log is {} s ahead of the clock ({shown})", ahead / 1000),
             "Set the clock; until it passes the log's time, new messages carry the log's time.",
         ),
         Some(ahead) if ahead > 1_000 => {
-            warn(NAME, format!("the log is {ahead} ms ahead of the clock"), "Keep the clock with NTP or chrony.")
+            Check::warn(NAME, format!("the log is {ahead} ms ahead of the clock"), "Keep the clock with NTP or chrony.")
         }
-        _ => ok(NAME, shown),
+        _ => Check::ok(NAME, shown),
     }
 }
 
@@ -178,14 +207,14 @@ fn check_disk(options: &DoctorOptions) -> Check {
         Ok(state) => {
             let found = format!("{} MiB free, {} MiB kept free", state.free_bytes / MIB, state.reserve_bytes / MIB);
             if !state.accepting {
-                fail(NAME, found, "Make room: below the reserve no message is accepted.")
+                Check::fail(NAME, found, "Make room: below the reserve no message is accepted.")
             } else if state.free_bytes < state.reserve_bytes.saturating_mul(4) {
-                warn(NAME, found, "Plan for more room: messages stop when the reserve is reached.")
+                Check::warn(NAME, found, "Plan for more room: messages stop when the reserve is reached.")
             } else {
-                ok(NAME, found)
+                Check::ok(NAME, found)
             }
         }
-        Err(error) => fail(NAME, format!("cannot be read: {error}"), "Check that the disk is mounted."),
+        Err(error) => Check::fail(NAME, format!("cannot be read: {error}"), "Check that the disk is mounted."),
     }
 }
 
@@ -205,14 +234,14 @@ fn check_fsync(data: &Path) -> Check {
             let found =
                 format!("{}.{:03} ms for a {DOCTOR_FSYNC_BYTES}-byte write", median_us / 1000, median_us % 1000);
             if median_us >= DOCTOR_FSYNC_FAIL_MS * 1000 {
-                fail(NAME, found, "This disk is too slow for a durable log; use a local SSD.")
+                Check::fail(NAME, found, "This disk is too slow for a durable log; use a local SSD.")
             } else if median_us >= DOCTOR_FSYNC_WARN_MS * 1000 {
-                warn(NAME, found, "Every send waits for this; a local SSD answers in under 5 ms.")
+                Check::warn(NAME, found, "Every send waits for this; a local SSD answers in under 5 ms.")
             } else {
-                ok(NAME, found)
+                Check::ok(NAME, found)
             }
         }
-        (Err(error), _) => fail(
+        (Err(error), _) => Check::fail(
             NAME,
             format!("{} cannot be written: {error}", dir.display()),
             "Check owner, mount options and free space.",
@@ -238,47 +267,51 @@ fn check_open_files() -> Check {
     const NAME: &str = "open_files";
     // The server raises its soft limit itself; only the hard one needs the administrator.
     match open_files().hard {
-        Some(hard) if hard < OPEN_FILES_WANTED => warn(
+        Some(hard) if hard < OPEN_FILES_WANTED => Check::warn(
             NAME,
             format!("at most {hard} open files, so about as many connections"),
             format!("Allow {OPEN_FILES_WANTED}: LimitNOFILE= of the service, or ulimit -Hn."),
         ),
-        Some(hard) => ok(NAME, format!("up to {hard}")),
-        None => ok(NAME, "unlimited"),
+        Some(hard) => Check::ok(NAME, format!("up to {hard}")),
+        None => Check::ok(NAME, "unlimited"),
     }
 }
 
 fn check_lock(holder: Result<Option<Option<u32>>, lockfile::LockError>) -> Check {
     const NAME: &str = "lock";
     match holder {
-        Ok(None) => ok(NAME, "no server is running on this data directory"),
-        Ok(Some(Some(pid))) => ok(NAME, format!("a server is running: process {pid}")),
-        Ok(Some(None)) => warn(NAME, "locked by an unknown process", "Find it with: fuser <data>/run/lock"),
-        Err(error) => fail(NAME, error.to_string(), "Check the owner of the data directory."),
+        Ok(None) => Check::ok(NAME, "no server is running on this data directory"),
+        Ok(Some(Some(pid))) => Check::ok(NAME, format!("a server is running: process {pid}")),
+        Ok(Some(None)) => Check::warn(NAME, "locked by an unknown process", "Find it with: fuser <data>/run/lock"),
+        Err(error) => Check::fail(NAME, error.to_string(), "Check the owner of the data directory."),
     }
 }
 
 fn check_port(listen: SocketAddr, running: bool) -> Check {
     const NAME: &str = "port";
     match TcpListener::bind(listen) {
-        Ok(_) if running => warn(
+        Ok(_) if running => Check::warn(
             NAME,
             format!("{listen} is free though a server is running"),
             "It listens elsewhere: look at its configuration.",
         ),
-        Ok(_) => ok(NAME, format!("{listen} is free")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && running => ok(NAME, format!("{listen} is served")),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => fail(
+        Ok(_) => Check::ok(NAME, format!("{listen} is free")),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && running => {
+            Check::ok(NAME, format!("{listen} is served"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Check::fail(
             NAME,
             format!("{listen} is taken"),
             "Another program listens there: stop it, or choose another --listen.",
         ),
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => fail(
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Check::fail(
             NAME,
             format!("{listen} is not allowed: {error}"),
             "Ports below 1024 need CAP_NET_BIND_SERVICE: AmbientCapabilities= of the service, or choose 8443.",
         ),
-        Err(error) => fail(NAME, format!("{listen} cannot be used: {error}"), "Choose an address of this machine."),
+        Err(error) => {
+            Check::fail(NAME, format!("{listen} cannot be used: {error}"), "Choose an address of this machine.")
+        }
     }
 }
 
@@ -286,7 +319,7 @@ fn check_certificate(data: &Path, now_ms: u64) -> Check {
     const NAME: &str = "certificate";
     let now = i64::try_from(now_ms / 1000).unwrap_or(i64::MAX);
     match crate::tls::read_served(&data.join("tls")) {
-        Ok(None) => ok(NAME, "none yet: it is made at the first start"),
+        Ok(None) => Check::ok(NAME, "none yet: it is made at the first start"),
         Ok(Some(info)) => {
             let days = info.days_left(now);
             let found = format!("{}, valid until {}", info.subject, info.not_after);
@@ -296,12 +329,14 @@ fn check_certificate(data: &Path, now_ms: u64) -> Check {
                 "Upload a new certificate in the console."
             };
             match days {
-                ..0 => fail(NAME, format!("{found}: expired"), advice),
-                0..DOCTOR_CERTIFICATE_WARN_DAYS => warn(NAME, format!("{found}: {days} days left"), advice),
-                _ => ok(NAME, found),
+                ..0 => Check::fail(NAME, format!("{found}: expired"), advice),
+                0..DOCTOR_CERTIFICATE_WARN_DAYS => Check::warn(NAME, format!("{found}: {days} days left"), advice),
+                _ => Check::ok(NAME, found),
             }
         }
-        Err(error) => fail(NAME, error.to_string(), "Upload it again, or remove the file to use the own certificate."),
+        Err(error) => {
+            Check::fail(NAME, error.to_string(), "Upload it again, or remove the file to use the own certificate.")
+        }
     }
 }
 

@@ -43,6 +43,8 @@ pub const PAIR_PROTECTED: &str = "holdfast_pair_protected";
 pub const REPLICATION_LAG_RECORDS: &str = "holdfast_replication_lag_records";
 /// HTTP requests by route, method and status (counter).
 pub const HTTP_REQUESTS_TOTAL: &str = "holdfast_http_requests_total";
+/// Requests that were answered `not_active`, because the other node is the active one (counter).
+pub const NOT_ACTIVE_TOTAL: &str = "holdfast_not_active_total";
 /// Seconds of an HTTP request by route (histogram).
 pub const HTTP_REQUEST_SECONDS: &str = "holdfast_http_request_seconds";
 /// Failed logins by reason (counter).
@@ -86,7 +88,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, help: &'static str) 
 }
 
 /// The table. A metric that is not here does not exist.
-const METRICS: [Metric; 25] = [
+const METRICS: [Metric; 26] = [
     metric(LOG_FSYNC_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of one log fsync."),
     metric(COMMIT_BATCH_ENTRIES, Kind::Histogram(&BATCH_BUCKETS_ENTRIES), Unit::Count, "Entries in one commit batch."),
     metric(PROPOSAL_QUEUE_DEPTH, Kind::Gauge, Unit::Count, "Commands waiting for the log writer."),
@@ -105,6 +107,7 @@ const METRICS: [Metric; 25] = [
     metric(PAIR_PROTECTED, Kind::Gauge, Unit::Count, "1 while both data nodes have every acknowledged record."),
     metric(REPLICATION_LAG_RECORDS, Kind::Gauge, Unit::Count, "Records that the standby is behind."),
     metric(HTTP_REQUESTS_TOTAL, Kind::Counter, Unit::Count, "HTTP requests by route, method and status."),
+    metric(NOT_ACTIVE_TOTAL, Kind::Counter, Unit::Count, "Requests answered not_active: the other node is active."),
     metric(HTTP_REQUEST_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of an HTTP request."),
     metric(LOGIN_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Failed logins by reason."),
     metric(DISK_FREE_BYTES, Kind::Gauge, Unit::Bytes, "Free space on the data disk."),
@@ -165,6 +168,11 @@ pub fn http_request(route: &str, method: &str, status: u16, seconds: f64) {
     let labels = [("route", route.to_owned()), ("method", method.to_owned()), ("status", status.to_string())];
     counter!(HTTP_REQUESTS_TOTAL, &labels).increment(1);
     histogram!(HTTP_REQUEST_SECONDS, "route" => route.to_owned()).record(seconds);
+}
+
+/// Counts a request that has to go to the other node.
+pub fn not_active() {
+    counter!(NOT_ACTIVE_TOTAL).increment(1);
 }
 
 /// Records one group commit: its entries and how long its fsync took.

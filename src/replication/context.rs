@@ -5,19 +5,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::control::Dials;
+use super::control::{Dialling, Dials};
 use super::driver::DriverHandle;
 use super::face::Face;
 use super::link::{self, Link, LinkError, Target};
-use super::net::{BoxFuture, Net};
+use super::net::Net;
 use super::notices::Notices;
-use super::pki::{Allowed, AllowedMember, PeerTls};
+use super::pki::{Allowed, AllowedMember, Fingerprint, PeerTls};
 use super::rejoin::{self, Place};
+use super::renewal::Renewal;
+use super::salvage::Progress;
 use super::settings::{PairSettings, SettingsCache};
 use super::watched::Watched;
 use super::watcher::Watcher;
@@ -66,8 +70,20 @@ impl Identity {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             client_url: self.client_url.clone(),
             now_ms,
+            next_certificate: None,
         }
     }
+}
+
+/// What a member says of itself in its hello.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    /// The level of commands that it understands.
+    pub(super) level: u32,
+    /// Where clients reach it.
+    pub(super) client_url: String,
+    /// The certificate that it wants to show from now on.
+    pub(super) next: Option<Fingerprint>,
 }
 
 /// See the module.
@@ -86,11 +102,15 @@ pub(super) struct Context {
     /// Up to where records are committed.
     pub(super) committed: Watched<u64>,
     pub(super) contacts: Contacts,
-    /// What other members said of themselves when a link was made: their level, where clients reach them.
-    pub(super) hellos: Mutex<BTreeMap<Member, (u32, String)>>,
+    /// What other members said of themselves when a link was made.
+    pub(super) hellos: Mutex<BTreeMap<Member, Said>>,
+    /// Renewing the own certificate.
+    pub(super) renewal: Renewal,
     pub(super) lag: LagCell,
     pub(super) notices: Notices,
     pub(super) face: Face,
+    /// How far the diverged tail is that is being proposed again.
+    pub(super) salvage: Progress,
     pub(super) archive_from: Mutex<Option<u64>>,
     pub(super) blobs: BlobStore,
     /// One snapshot is made at a time.
@@ -102,16 +122,30 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Connects to a member at the first of its addresses that answers.
+    /// Connects to a member. All its addresses are tried, those over which heartbeats pass first, each a little after the
+    /// one before it or as soon as that one has failed; the first that answers is taken.
     pub(super) async fn dial(&self, member: Member, class: Class) -> Result<(Welcome, Link), LinkError> {
+        let mut addresses = self.settings.latest().addresses(member);
+        addresses.sort_by_key(|address| !self.contacts.is_up(member, address));
+        let mut untried = addresses.iter();
+        let mut dials = FuturesUnordered::new();
         let mut last = LinkError::MemberUnknown(member);
-        for address in self.settings.latest().addresses(member) {
-            match self.dial_at(member, &address, class).await {
-                Ok(linked) => return Ok(linked),
-                Err(error) => last = error,
+        loop {
+            if let Some(address) = untried.next() {
+                dials.push(self.dial_at(member, address, class));
+            } else if dials.is_empty() {
+                return Err(last);
+            }
+            let head_start = tokio::time::sleep(Duration::from_millis(limits::DIAL_HEAD_START_MS));
+            tokio::select! {
+                biased;
+                Some(dialled) = dials.next() => match dialled {
+                    Ok(linked) => return Ok(linked),
+                    Err(error) => last = error,
+                },
+                () = head_start, if untried.len() > 0 => {}
             }
         }
-        Err(last)
     }
 
     /// Connects to a member at one address.
@@ -123,25 +157,34 @@ impl Context {
     ) -> Result<(Welcome, Link), LinkError> {
         let hello = self.hello(class);
         let Some(tls) = self.tls.get() else { return Err(LinkError::CertificateRequired) };
-        let (welcome, link) = link::dial(&*self.net, tls, Target { address, member }, &hello).await?;
+        let dialled = link::dial(&*self.net, tls, Target { address, member }, &hello).await;
+        if let Err(LinkError::Refused(refused)) = &dialled
+            && refused.code == LinkError::CertificateReplaced(self.member).own_code()
+        {
+            // The settings there are ahead of ours.
+            self.renewal.refused();
+        }
+        let (welcome, link) = dialled?;
         self.note_hello(&welcome.hello);
         Ok((welcome, link))
     }
 
     /// Remembers what a member says of itself.
     pub(super) fn note_hello(&self, hello: &Hello) {
-        self.hellos.lock().insert(hello.member, (hello.level, hello.client_url.clone()));
+        let (level, client_url) = (hello.level, hello.client_url.clone());
+        self.hellos.lock().insert(hello.member, Said { level, client_url, next: hello.next_certificate });
     }
 
-    /// What a member said of itself: its level, where clients reach it. `None`: it was not heard since the start.
-    pub(super) fn hello_of(&self, member: Member) -> Option<(u32, String)> {
+    /// What a member said of itself. `None`: it was not heard since the start.
+    pub(super) fn hello_of(&self, member: Member) -> Option<Said> {
         self.hellos.lock().get(&member).cloned()
     }
 
     /// What this member says first on a link.
     pub(super) fn hello(&self, class: Class) -> Hello {
         let epoch = self.active_epoch.get().unwrap_or_default();
-        self.identity.hello(class, (epoch, self.settings.latest().level()), self.now_ms())
+        let hello = self.identity.hello(class, (epoch, self.settings.latest().level()), self.now_ms());
+        Hello { next_certificate: self.renewal.next(), ..hello }
     }
 
     /// The wall clock, Unix milliseconds.
@@ -154,9 +197,14 @@ impl Context {
         if let Some(tls) = self.tls.get() {
             tls.allowed().store(Arc::new(allowed(settings)));
         }
+        // What was asked for and is done must not be asked for again when this node is active much later.
+        for (member, said) in self.hellos.lock().iter_mut() {
+            let named = settings.member(*member).map(|member| member.fingerprint.clone());
+            said.next = said.next.filter(|next| named.as_deref() != Some(next.as_slice()));
+        }
     }
 
-    /// How long a link that beats may be silent.
+    /// How long an answer on a log link may take while the logs are compared.
     pub(super) fn silence_max(&self) -> Duration {
         let timings = self.settings.latest().timings();
         Duration::from_millis(u64::from(timings.fail_after_ms) * 2)
@@ -187,8 +235,12 @@ impl Dials for Context {
         self.member
     }
 
-    fn dial_control<'a>(&'a self, member: Member, address: &'a str) -> BoxFuture<'a, Result<Link, LinkError>> {
-        Box::pin(async move { Ok(self.dial_at(member, address, Class::Control).await?.1) })
+    fn dial_control<'a>(&'a self, member: Member, address: &'a str) -> Dialling<'a> {
+        Box::pin(self.dial_at(member, address, Class::Control))
+    }
+
+    fn unheard_max(&self) -> Duration {
+        self.settings.latest().unheard_max()
     }
 
     fn contacts(&self) -> &Contacts {
@@ -220,10 +272,27 @@ pub struct LinkState {
     pub since_ms: u64,
     /// Why it is down.
     pub error: Option<String>,
+    /// How long a message took there and back, as measured last; `None` while it is down.
+    pub rtt_ms: Option<u64>,
 }
 
-/// One link: whether it is up, since when, and why not.
-type Contact = (bool, Instant, Option<String>);
+/// One link.
+#[derive(Debug)]
+struct Contact {
+    up: bool,
+    /// Since when.
+    since: Instant,
+    /// Why it is down.
+    error: Option<String>,
+    /// There and back, as measured last; kept when the link goes down.
+    rtt: Option<Duration>,
+}
+
+impl Contact {
+    fn new(up: bool) -> Self {
+        Self { up, since: Instant::now(), error: None, rtt: None }
+    }
+}
 
 /// The links to the other members, for the status.
 #[derive(Debug, Default)]
@@ -237,7 +306,24 @@ pub(super) struct Contacts {
 impl Contacts {
     pub(super) fn up(&self, member: Member, address: &str) {
         self.retired.store(false, Ordering::Relaxed);
-        self.links.lock().insert((member, address.to_owned()), (true, Instant::now(), None));
+        self.links.lock().insert((member, address.to_owned()), Contact::new(true));
+    }
+
+    /// A message was heard at the other end of the link after this time, and the answer was here.
+    pub(super) fn measured(&self, member: Member, address: &str, rtt: Duration) {
+        if let Some(link) = self.links.lock().get_mut(&(member, address.to_owned())) {
+            link.rtt = Some(rtt);
+        }
+    }
+
+    /// How long a message to this address and back took when that was measured last; zero if it never was.
+    pub(super) fn rtt(&self, member: Member, address: &str) -> Duration {
+        self.links.lock().get(&(member, address.to_owned())).and_then(|link| link.rtt).unwrap_or_default()
+    }
+
+    /// Whether the control link to this address works.
+    pub(super) fn is_up(&self, member: Member, address: &str) -> bool {
+        self.links.lock().get(&(member, address.to_owned())).is_some_and(|link| link.up)
     }
 
     pub(super) fn down(&self, member: Member, address: &str, error: &LinkError) {
@@ -247,11 +333,11 @@ impl Contacts {
             self.retired.store(true, Ordering::Relaxed);
         }
         let mut links = self.links.lock();
-        let state = links.entry((member, address.to_owned())).or_insert((false, Instant::now(), None));
-        if state.0 {
-            *state = (false, Instant::now(), None);
+        let link = links.entry((member, address.to_owned())).or_insert_with(|| Contact::new(false));
+        if link.up {
+            *link = Contact { rtt: link.rtt, ..Contact::new(false) };
         }
-        state.2 = Some(error.to_string());
+        link.error = Some(error.to_string());
     }
 
     /// Whether another member says that this one was removed.
@@ -264,12 +350,13 @@ impl Contacts {
         let links = self.links.lock();
         let known = links.iter().filter(|((member, address), _)| settings.addresses(*member).contains(address));
         known
-            .map(|((member, address), (up, since, error))| LinkState {
+            .map(|((member, address), link)| LinkState {
                 member: *member,
                 address: address.clone(),
-                up: *up,
-                since_ms: since.elapsed().as_millis() as u64,
-                error: error.clone(),
+                up: link.up,
+                since_ms: link.since.elapsed().as_millis() as u64,
+                error: link.error.clone(),
+                rtt_ms: link.rtt.filter(|_| link.up).map(|rtt| rtt.as_millis() as u64),
             })
             .collect()
     }

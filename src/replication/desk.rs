@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 
-use super::context::Context;
+use super::context::{Context, Identity, Said};
 use super::invite::{Admitted, Invitation, Inviter, Invites, JoinDesk, NewMember};
 use super::net::BoxFuture;
 use super::pki::{self, PairPki};
@@ -33,7 +33,7 @@ pub struct DeskError {
 }
 
 impl DeskError {
-    fn new(code: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn new(code: &'static str, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
     }
 
@@ -43,7 +43,7 @@ impl DeskError {
         Self::new("pair_none", "there is no pair yet: `holdfast pair invite` makes one")
     }
 
-    fn failed(error: impl std::fmt::Display) -> Self {
+    pub(super) fn failed(error: impl std::fmt::Display) -> Self {
         Self::new("pair_failed", error.to_string())
     }
 }
@@ -167,13 +167,17 @@ impl Desk {
         for member in &mut update.members {
             let number = Member::try_from(member.number).ok()?;
             let own = number == self.context.member;
-            let (level, client_url) = if own {
-                (self.context.identity.level, self.context.identity.client_url.clone())
+            let said = if own {
+                let Identity { level, client_url, .. } = self.context.identity.clone();
+                Some(Said { level, client_url, next: self.context.renewal.next() })
             } else {
-                let Some(told) = self.context.hello_of(number) else { continue };
-                told
+                self.context.hello_of(number)
             };
+            let Some(Said { level, client_url, next }) = said else { continue };
             member.level = level;
+            if let Some(next) = next {
+                member.fingerprint = next.to_vec().into();
+            }
             if member.kind() == PairMemberKind::Data && pair::is_client_url(&client_url) {
                 member.client_url = client_url;
             }
@@ -187,6 +191,19 @@ impl Desk {
     fn note(&self, what: PairEvent, (member, text): (Member, String)) {
         let note = NotePair { what: what.into(), member: member.into(), text, ..NotePair::default() };
         self.context.notices.write_later(note);
+    }
+
+    /// Puts a switchover into the audit trail before it begins: the old active can write nothing afterwards.
+    async fn note_switchover(&self, reason: SwitchoverReason) {
+        let (what, member) = (PairEvent::Switchover.into(), self.context.member.into());
+        let note = NotePair { what, member, text: reason.text().to_owned(), ..NotePair::default() };
+        let envelope = Envelope { actor: Some(Actor::system()), command: Some(Command::NotePair(note)) };
+        let patience = Duration::from_millis(limits::SWITCHOVER_NOTE_MS_MAX);
+        match tokio::time::timeout(patience, self.node.propose(&envelope)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(?error, "a switchover could not be put into the audit trail"),
+            Err(_) => tracing::warn!("a switchover was not put into the audit trail in time"),
+        }
     }
 
     /// Lets a machine in that held a valid token.
@@ -285,6 +302,28 @@ pub fn host_name() -> String {
     if name.is_empty() { "node".to_owned() } else { name }
 }
 
+/// Why an active hands over as planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchoverReason {
+    /// An operator said so.
+    Ordered,
+    /// The server was told to stop.
+    Stopping,
+    /// The active's disk is full, and the standby's is not.
+    DiskFull,
+}
+
+impl SwitchoverReason {
+    /// For the audit trail.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Ordered => "by an operator's order",
+            Self::Stopping => "the active server stops",
+            Self::DiskFull => "the disk of the active is full",
+        }
+    }
+}
+
 /// What `promote --force` would mean, told before it is done.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct ForceReport {
@@ -316,6 +355,7 @@ impl PairHandle {
             let tls = pki.tls(Arc::new(arc_swap::ArcSwap::from_pointee(allowed))).map_err(DeskError::failed)?;
             let port = |e| DeskError::new("pair_port", format!("the peer port {} cannot be opened: {e}", desk.listen));
             self.enable(tls).await.map_err(port)?;
+            self.context.renewal.look_again();
         }
         let invitation =
             desk.invites.invite(&pki, desk.own_addresses()?, (kind, now_ms())).map_err(DeskError::failed)?;
@@ -350,11 +390,12 @@ impl PairHandle {
         Ok(member)
     }
 
-    /// Hands over to the standby as planned, and waits until it is active or it is clear that it will not be.
+    /// Hands over to the standby as planned, and waits until it is active or it is clear that it will not be. The reason
+    /// is in the audit trail.
     ///
     /// # Errors
     /// [`DeskError`] with why not.
-    pub async fn switchover(&self) -> Result<Member, DeskError> {
+    pub async fn switchover(&self, reason: SwitchoverReason) -> Result<Member, DeskError> {
         let before = self.driver().status().await.ok_or_else(stopping)?;
         let refuse = |code, text: &str| Err(DeskError::new(code, text));
         let Some(peer) = before.peer else { return refuse("pair_no_peer", "there is no other data node") };
@@ -365,6 +406,11 @@ impl PairHandle {
             let text = "the standby does not have everything yet: wait until `holdfast status` says protected";
             return refuse("pair_exposed", text);
         }
+        if before.peer_away {
+            let text = "the standby takes nothing over now: its disk is full, or it is stopping";
+            return refuse("pair_standby_away", text);
+        }
+        self.desk.note_switchover(reason).await;
         self.driver().order(Order::Switchover).await;
         let until = tokio::time::Instant::now() + Duration::from_millis(limits::SWITCHOVER_WAIT_MS_MAX);
         while tokio::time::Instant::now() < until {

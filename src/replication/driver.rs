@@ -31,6 +31,8 @@ pub(super) enum Event {
     Status(oneshot::Sender<Status>),
     /// An operator's order, and who waits to hear whether it was taken.
     Order(Order, oneshot::Sender<()>),
+    /// The process is about to stop, and who waits until the others were told.
+    Leave(oneshot::Sender<()>),
 }
 
 /// How the rest of the program reaches the driver. Clones share it.
@@ -96,6 +98,14 @@ impl DriverHandle {
         let (sender, answer) = oneshot::channel();
         self.own.send(Event::Status(sender)).await.ok()?;
         answer.await.ok()
+    }
+
+    /// Tells the others that this node is about to stop: nobody waits for it then. Afterwards it takes part in nothing.
+    pub(super) async fn leave(&self) {
+        let (sender, told) = oneshot::channel();
+        if self.own.send(Event::Leave(sender)).await.is_ok() {
+            drop(told.await);
+        }
     }
 
     /// Gives an operator's order. What becomes of it shows in the status.
@@ -171,7 +181,7 @@ impl Driver {
                 () = self.events.nudges.told.notified() => self.nudged()?,
                 event = self.events.own.recv() => match event {
                     None => return Ok(()),
-                    Some(event) => self.event(event)?,
+                    Some(event) => self.event(event).await?,
                 },
                 Some(input) = self.events.peers.recv() => self.step(input)?,
                 () = self.log.changed() => self.log_moved()?,
@@ -193,8 +203,14 @@ impl Driver {
         Ok(())
     }
 
-    fn event(&mut self, event: Event) -> std::io::Result<()> {
+    async fn event(&mut self, event: Event) -> std::io::Result<()> {
         match event {
+            Event::Leave(told) => {
+                self.step(Input::Leave)?;
+                self.links.finish(Duration::from_millis(limits::LEAVE_MS_MAX)).await;
+                let _ = told.send(());
+                Ok(())
+            }
             Event::Input(input) => self.step(input),
             Event::Status(asked) => {
                 let _ = asked.send(self.core.status(self.now_ms()));

@@ -182,6 +182,8 @@ impl Follower {
         loop {
             let message: LogMessage = receiver.receive().await?;
             let LogMessage::Ship(ship) = message else { continue };
+            // From the first shipment on the active beats: silence means that this way to it is lost.
+            receiver.set_silence_max(Some(self.context.settings.latest().unheard_max()));
             if ship.epoch != self.epoch {
                 return Ok(Ended::NotReady);
             }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use super::bootstrap;
 use super::context::Context;
+use super::control;
 use super::link::{Link, LinkError, LinkHandler, PeerHello};
 use super::net::BoxFuture;
 use super::salvage;
 use super::service::PairHandle;
 use super::shipper;
 use super::wire::{Class, Hello, Welcome};
-use crate::core::failover::Message;
 use crate::core::rows::PairMemberKind;
 use crate::node::Node;
 
@@ -52,7 +52,13 @@ impl LinkHandler for Handler {
         Box::pin(async move {
             let served = async {
                 match class {
-                    Class::Control => control(&context, member, link).await,
+                    Class::Control => {
+                        let take = |message| {
+                            context.driver.received(member, message);
+                            true
+                        };
+                        control::hear(link, peer.protocol, take).await
+                    }
                     Class::Log => shipper::serve(context.clone(), node, (member, link)).await,
                     Class::Snapshot => bootstrap::serve_snapshots(&context, &node, link).await,
                     Class::Blob => bootstrap::serve_blobs(&context, link).await,
@@ -85,13 +91,5 @@ impl LinkHandler for Handler {
                 Err(error) => tracing::debug!(member, %class, code = error.code(), %error, "a link ended"),
             }
         })
-    }
-}
-
-/// Hands the messages of a control link to the driver.
-async fn control(context: &Context, from: u16, mut link: Link) -> Result<(), LinkError> {
-    loop {
-        let message: Message = link.receiver().receive().await?;
-        context.driver.received(from, message);
     }
 }

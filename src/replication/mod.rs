@@ -22,6 +22,7 @@ pub mod pki;
 pub mod wire;
 
 mod bootstrap;
+mod checkup;
 mod compare;
 mod context;
 mod control;
@@ -36,7 +37,9 @@ mod notices;
 mod probe;
 mod quarantine;
 mod rejoin;
+mod renewal;
 mod report;
+mod room;
 mod salvage;
 mod service;
 mod settings;
@@ -45,8 +48,9 @@ mod watched;
 mod watcher;
 mod witness;
 
+pub use checkup::Checkup;
 pub use context::{Identity, LinkState, Restart};
-pub use desk::{DeskError, ForceReport, host_name, level_held};
+pub use desk::{DeskError, ForceReport, SwitchoverReason, host_name, level_held};
 pub use driver::DriverHandle;
 
 /// Gives a data node that has just joined, with its files in `pair_dir`, an empty memory of votes.
@@ -61,6 +65,6 @@ pub use face::Face;
 pub use hooks::Hooks;
 pub use rejoin::{Place, RejoinError, settle};
 pub use report::PairStatus;
-pub use service::{PairHandle, PairOptions, PairService};
+pub use service::{PairError, PairHandle, PairOptions, PairService};
 pub use settings::{PairSettings, SettingsCache};
 pub use witness::{WitnessError, WitnessHandle, WitnessOptions, WitnessReport, WitnessService};

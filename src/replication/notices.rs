@@ -101,7 +101,7 @@ impl Notices {
             Notice::SteppedDown { epoch } => NotePair { epoch: epoch.number(), ..note(PairEvent::SteppedDown) },
             Notice::Solo { from } => NotePair { index: from, ..note(PairEvent::Exposed) },
             Notice::Paired => note(PairEvent::Protected),
-            Notice::SwitchoverBegun => note(PairEvent::Switchover),
+            // A switchover is noted before it begins: afterwards this node could not.
             _ => return None,
         })
     }

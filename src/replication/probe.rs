@@ -30,7 +30,9 @@ pub(super) async fn answers(context: &Arc<Context>, member: Member) -> bool {
         let context = Arc::clone(context);
         asked.spawn(async move {
             let dialled = context.dial_at(member, &address, Class::Control);
-            matches!(tokio::time::timeout(PATIENCE, dialled).await, Ok(Ok(_)))
+            // Connecting, TLS and the hello go there and back once each.
+            let patience = PATIENCE + 4 * context.contacts.rtt(member, &address);
+            matches!(tokio::time::timeout(patience, dialled).await, Ok(Ok(_)))
         });
     }
     while let Some(answer) = asked.join_next().await {

@@ -2,13 +2,15 @@
 //! `items.bin` what of it has to be proposed to the active again, `done.json` says that this has happened.
 
 use std::fs;
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use prost::Message as _;
 
 use crate::core::command::Salvage;
 use crate::core::entry::Entry;
+use crate::limits;
 use crate::oplog::{self, LogError, LogPosition};
 use crate::ops::durable_file::write_private;
 
@@ -71,6 +73,63 @@ pub(super) fn unsalvaged(data: &Path) -> io::Result<Vec<Tail>> {
     Ok(tails(data)?.into_iter().filter(|tail| tail.items_path().exists() && !tail.is_salvaged()).collect())
 }
 
+/// The records of a tail that have to be proposed again, in order, encoded; never more than one of them in memory.
+#[derive(Debug)]
+pub(super) struct Items {
+    reader: BufReader<fs::File>,
+}
+
+impl Items {
+    /// The bytes of the next one; `None` at the end.
+    pub(super) fn next_item(&mut self) -> io::Result<Option<Bytes>> {
+        let Some(length) = self.length()? else { return Ok(None) };
+        let mut bytes = vec![0; length];
+        self.reader.read_exact(&mut bytes)?;
+        Ok(Some(bytes.into()))
+    }
+
+    /// Passes over the next one; false at the end.
+    pub(super) fn skip_item(&mut self) -> io::Result<bool> {
+        let Some(length) = self.length()? else { return Ok(false) };
+        self.reader.seek_relative(length as i64)?;
+        Ok(true)
+    }
+
+    /// How many there are from here on.
+    pub(super) fn count_all(mut self) -> io::Result<u64> {
+        let mut count = 0;
+        while self.skip_item()? {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// The length before an item, as protobuf writes it.
+    fn length(&mut self) -> io::Result<Option<usize>> {
+        let damaged = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("items.bin: {what}"));
+        if self.reader.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        let mut length = 0_usize;
+        for place in 0..LENGTH_BYTES_MAX {
+            let mut byte = [0];
+            self.reader.read_exact(&mut byte)?;
+            length |= usize::from(byte[0] & 0x7f) << (7 * place);
+            if byte[0] < 0x80 {
+                return if length <= limits::PEER_SALVAGE_BYTES_MAX {
+                    Ok(Some(length))
+                } else {
+                    Err(damaged("an item is longer than any record"))
+                };
+            }
+        }
+        Err(damaged("a length without end"))
+    }
+}
+
+/// Bytes of a length: enough for everything that may be sent.
+const LENGTH_BYTES_MAX: usize = 4;
+
 impl Tail {
     /// The readable archive.
     #[must_use]
@@ -104,21 +163,15 @@ impl Tail {
         write_private(&self.items_path(), &bytes)
     }
 
-    /// What has to be proposed again.
-    pub(super) fn items(&self) -> io::Result<Vec<Salvage>> {
-        let mut bytes = bytes::Bytes::from(fs::read(self.items_path())?);
-        let mut items = Vec::new();
-        while !bytes.is_empty() {
-            let item = Salvage::decode_length_delimited(&mut bytes);
-            items.push(item.map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?);
-        }
-        Ok(items)
+    /// What has to be proposed again, read bit by bit.
+    pub(super) fn items(&self) -> io::Result<Items> {
+        Ok(Items { reader: BufReader::new(fs::File::open(self.items_path())?) })
     }
 
     /// What names it on the way to the active.
-    pub(super) fn id(&self) -> bytes::Bytes {
+    pub(super) fn id(&self) -> Bytes {
         let name = self.dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        bytes::Bytes::copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16])
+        Bytes::copy_from_slice(&blake3::hash(name.as_bytes()).as_bytes()[..16])
     }
 
     /// Whether everything was proposed again.

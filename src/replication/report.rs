@@ -47,6 +47,8 @@ pub struct PairStatus {
     pub lag_seconds: u64,
     /// Whether this node's disk has room for what the active sends.
     pub has_room: bool,
+    /// Whether the other data node acknowledges records, as far as it said: not while its disk is full, nor when it stops.
+    pub peer_takes_records: bool,
     /// Whether this node's state differs from what the active recorded of its own: an alarm.
     pub state_differs: bool,
     /// Up to where records are known to be committed.
@@ -59,6 +61,10 @@ pub struct PairStatus {
     pub notices: Vec<Told>,
     /// Records that were on this node only and are kept apart.
     pub quarantine: Vec<QuarantineReport>,
+    /// Days for which this node's certificate for the pair, and the pair's CA, are valid. Null without a pair.
+    pub certificate_days_left: Option<i64>,
+    /// What has to be done about them by a person, when that is soon; null otherwise: a node renews its certificate itself.
+    pub certificate_warning: Option<String>,
 }
 
 /// What was agreed on who holds everything.
@@ -102,6 +108,8 @@ pub struct LinkReport {
     pub since_ms: u64,
     /// Why it is down.
     pub error: Option<String>,
+    /// How long a message took there and back, in milliseconds; null while the link is down or nothing was measured yet.
+    pub rtt_ms: Option<u64>,
 }
 
 /// One diverged tail.
@@ -115,6 +123,10 @@ pub struct QuarantineReport {
     pub records: u64,
     /// Whether everything in it was proposed to the active again.
     pub salvaged: bool,
+    /// While it is being proposed: how many of its records the active has dealt with.
+    pub proposed: Option<u64>,
+    /// And how many it has to deal with; some records need not be proposed again.
+    pub to_propose: Option<u64>,
 }
 
 impl PairHandle {
@@ -125,6 +137,10 @@ impl PairHandle {
         let settings = context.settings.latest();
         let now = now_ms();
         let (lag_records, lag_seconds) = self.lag(&status, now);
+        let quarantine = self.quarantine();
+        let seconds = (now / 1_000) as i64;
+        let validity = context.renewal.validity();
+        let ends = validity.and_then(|it| Some(format!("{}. {}", it.text(seconds), it.trouble(seconds)?)));
         Some(PairStatus {
             paired: settings.version() > 0,
             member: status.me,
@@ -139,6 +155,8 @@ impl PairHandle {
                 REMOVED.to_owned()
             } else {
                 summary(&status, &settings)
+                    + &salvaging(&quarantine)
+                    + &ends.as_ref().map_or_else(String::new, |ends| format!("; {ends}"))
             },
             protected: status.protected,
             exposed_since_ms: status.exposed_ms.map(|ms| now.saturating_sub(ms)),
@@ -150,6 +168,7 @@ impl PairHandle {
             lag_records,
             lag_seconds,
             has_room: context.lag.has_room(),
+            peer_takes_records: !status.peer_away,
             state_differs: self.node.state_mismatches() > 0,
             committed_index: self.node.committed_index(),
             pairing: PairingReport {
@@ -162,7 +181,9 @@ impl PairHandle {
             },
             members: members(&settings, &status, &context.contacts.list(&settings)),
             notices: context.notices.latest(),
-            quarantine: self.quarantine(),
+            quarantine,
+            certificate_days_left: validity.map(|validity| validity.days_left(seconds)),
+            certificate_warning: ends,
         })
     }
 
@@ -180,11 +201,17 @@ impl PairHandle {
 
     fn quarantine(&self) -> Vec<QuarantineReport> {
         let tails = quarantine::tails(&self.context.place.data).unwrap_or_default();
-        let report = |tail: quarantine::Tail| QuarantineReport {
-            directory: tail.dir.display().to_string(),
-            from_index: tail.fork,
-            records: tail.records,
-            salvaged: tail.is_salvaged(),
+        let report = |tail: quarantine::Tail| {
+            let salvaged = tail.is_salvaged();
+            let progress = self.context.salvage.of(&tail.dir).filter(|_| !salvaged);
+            QuarantineReport {
+                directory: tail.dir.display().to_string(),
+                from_index: tail.fork,
+                records: tail.records,
+                salvaged,
+                proposed: progress.map(|it| it.done),
+                to_propose: progress.map(|it| it.records),
+            }
         };
         tails.into_iter().map(report).collect()
     }
@@ -249,6 +276,14 @@ fn summary(status: &Status, settings: &PairSettings) -> String {
     format!("exposed{since}: {} is active and alone holds the latest records", name(active))
 }
 
+/// What is said of a tail that is being proposed again.
+fn salvaging(quarantine: &[QuarantineReport]) -> String {
+    let under_way = quarantine.iter().find_map(|tail| Some((tail.proposed?, tail.to_propose?)));
+    under_way.map_or_else(String::new, |(done, all)| {
+        format!("; {done} of {all} records that only this node had are proposed to the active again")
+    })
+}
+
 fn members(settings: &PairSettings, status: &Status, links: &[LinkState]) -> Vec<MemberReport> {
     let heard = |number: u32| {
         let contacts = [status.peer, status.witness];
@@ -272,6 +307,7 @@ fn members(settings: &PairSettings, status: &Status, links: &[LinkState]) -> Vec
 
 impl From<&LinkState> for LinkReport {
     fn from(link: &LinkState) -> Self {
-        Self { address: link.address.clone(), up: link.up, since_ms: link.since_ms, error: link.error.clone() }
+        let (address, error) = (link.address.clone(), link.error.clone());
+        Self { address, up: link.up, since_ms: link.since_ms, error, rtt_ms: link.rtt_ms }
     }
 }

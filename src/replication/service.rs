@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,12 +23,15 @@ use super::net::Net;
 use super::notices::Notices;
 use super::pki::{PairPki, PeerTls};
 use super::rejoin::Place;
+use super::renewal::{self, Renewal};
+use super::room;
 use super::salvage;
 use super::settings::SettingsCache;
 use super::watched::Watched;
 use super::watcher::Watcher;
 use crate::blobs::BlobStore;
 use crate::core::failover::{DataMember, Durable, Epoch, LogEnd, Member};
+use crate::limits;
 use crate::node::{Node, NodeEvents};
 
 /// What the pair's part is started with.
@@ -145,9 +149,11 @@ impl PairService {
             committed: Watched::new(node.committed_index()),
             contacts: Contacts::default(),
             hellos: parking_lot::Mutex::default(),
+            renewal: Renewal::default(),
             lag: LagCell::default(),
             notices: Notices::new(self.options.identity.member),
             face: self.options.face.clone(),
+            salvage: salvage::Progress::default(),
             archive_from: parking_lot::Mutex::new(None),
             blobs: self.blobs,
             snapshots: tokio::sync::Mutex::new(()),
@@ -237,7 +243,9 @@ impl PairRuntime {
         };
         let hooks = tokio::spawn(self.hooks.run(node.watch_role(), epoch));
         let salvage = tokio::spawn(salvage::keep_sending(context.clone(), node.clone()));
+        let renewal = tokio::spawn(renewal::keep_valid(context.clone(), node.clone()));
         let truth = tokio::spawn(self.handler.pair.desk.clone().keep_settings_true());
+        let room = tokio::spawn(room::watch(self.handler.pair.clone()));
         let listening = tokio::spawn(listen(context.clone(), self.handler, (self.listen, self.enabled)));
         if let Err(error) = self.driver.run().await {
             (self.on_fatal)(&format!("the state of the pair cannot be written: {error}"));
@@ -245,7 +253,9 @@ impl PairRuntime {
         context.ending.cancel();
         hooks.abort();
         salvage.abort();
+        renewal.abort();
         truth.abort();
+        room.abort();
         drop(listening.await);
     }
 }
@@ -346,6 +356,14 @@ impl PairHandle {
             Ok(Some(restart)) => restart,
             _ => std::future::pending().await,
         }
+    }
+
+    /// Tells the others that this node is about to stop, so that nobody waits for its acks or for its heartbeats: this node
+    /// takes part in nothing from then on. Not for an active that still takes writes.
+    pub async fn leave(&self) {
+        // A driver that hangs must not keep the process from stopping: then the others wait as for any silent node.
+        let patience = Duration::from_millis(limits::LEAVE_MS_MAX * 2);
+        drop(tokio::time::timeout(patience, self.driver().leave()).await);
     }
 
     /// Ends the pair's part: no heartbeats, no links.

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -63,6 +64,13 @@ impl PairSettings {
     #[must_use]
     pub fn addresses(&self, number: Member) -> Vec<String> {
         self.member(number).map(|member| member.addresses.clone()).unwrap_or_default()
+    }
+
+    /// How long a link on which something is said every heartbeat may be silent before it is given up and made anew: the
+    /// network's delay comes on top. Shorter than the silence that calls for another active.
+    #[must_use]
+    pub fn unheard_max(&self) -> Duration {
+        Duration::from_millis(u64::from(self.timings().fail_after_ms) * 2 / 3)
     }
 
     /// What clients are told: the addresses of all data nodes, in the order of their numbers.

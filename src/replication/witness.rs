@@ -12,11 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::context::{Contacts, Identity, allowed};
-use super::control::{ControlLinks, Dials};
+use super::control::{self, ControlLinks, Dialling, Dials};
 use super::durable::DurableFile;
-use super::link::{self, Link, LinkError, LinkHandler, LinkServer, LinkServerOptions, LinkTimes, PeerHello, Target};
+use super::link::{self, Link, LinkHandler, LinkServer, LinkServerOptions, LinkTimes, PeerHello, Target};
 use super::net::{BoxFuture, Net};
-use super::pki::PeerTls;
+use super::pki::{PeerTls, Validity};
 use super::settings::{PairSettings, SettingsCache};
 use super::wire::{Class, Welcome};
 use crate::core::failover::{
@@ -24,7 +24,7 @@ use crate::core::failover::{
 };
 use crate::core::rows::PairMemberKind;
 use crate::limits;
-use crate::node::now_ms;
+use crate::node::{now_ms, now_seconds};
 
 /// What a witness is started with.
 pub struct WitnessOptions {
@@ -38,6 +38,8 @@ pub struct WitnessOptions {
     pub tls: PeerTls,
     /// Who it is.
     pub identity: Identity,
+    /// Until when its certificates are valid; `None` in simulations.
+    pub validity: Option<Validity>,
 }
 
 /// Why a witness does not start, or ended.
@@ -72,6 +74,7 @@ struct Shared {
     contacts: Contacts,
     events: mpsc::Sender<Event>,
     epoch: parking_lot::Mutex<Epoch>,
+    validity: Option<Validity>,
 }
 
 impl Shared {
@@ -99,13 +102,17 @@ impl Dials for Shared {
         self.identity.member
     }
 
-    fn dial_control<'a>(&'a self, member: Member, address: &'a str) -> BoxFuture<'a, Result<Link, LinkError>> {
+    fn dial_control<'a>(&'a self, member: Member, address: &'a str) -> Dialling<'a> {
         Box::pin(async move {
             let hello = self.identity.hello(Class::Control, (*self.epoch.lock(), 0), now_ms());
             let (welcome, link) = link::dial(&*self.net, &self.tls, Target { address, member }, &hello).await?;
             self.learn(&welcome);
-            Ok(link)
+            Ok((welcome, link))
         })
+    }
+
+    fn unheard_max(&self) -> Duration {
+        self.settings.latest().unheard_max()
     }
 
     fn contacts(&self) -> &Contacts {
@@ -121,21 +128,19 @@ impl LinkHandler for Handler {
         Welcome { hello, first: 0, last: 0, settings: None }
     }
 
-    fn serve(&self, peer: PeerHello, mut link: Link) -> BoxFuture<'static, ()> {
+    fn serve(&self, peer: PeerHello, link: Link) -> BoxFuture<'static, ()> {
         let shared = self.0.clone();
         Box::pin(async move {
             let from = peer.hello.member;
-            while shared.settings.latest().member(from).is_some() {
-                match link.receiver().receive::<Message>().await {
-                    Ok(message) => {
-                        // Full: the message is lost, which the protocol survives.
-                        drop(shared.events.try_send(Event::Input(Input::Received { from, message })));
-                    }
-                    Err(error) => {
-                        tracing::debug!(from, %error, "a control link ended");
-                        return;
-                    }
-                }
+            let take = |message: Message| {
+                // Full: the message is lost, which the protocol survives.
+                drop(shared.events.try_send(Event::Input(Input::Received { from, message })));
+                shared.settings.latest().member(from).is_some()
+            };
+            if shared.settings.latest().member(from).is_some()
+                && let Err(error) = control::hear(link, peer.protocol, take).await
+            {
+                tracing::debug!(from, %error, "a control link ended");
             }
         })
     }
@@ -181,6 +186,7 @@ impl WitnessService {
             contacts: Contacts::default(),
             events: sender,
             epoch: parking_lot::Mutex::new(state.epoch),
+            validity: options.validity,
         });
         let server = LinkServerOptions { tls, handler: Arc::new(Handler(shared.clone())), times: LinkTimes::default() };
         let server = LinkServer::bind(&*shared.net, &options.listen, server)
@@ -205,7 +211,9 @@ impl WitnessService {
     /// [`WitnessError`] when its state cannot be written: it must not vote any more.
     pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), WitnessError> {
         let serving = self.server.take().map(|server| tokio::spawn(server.run(shutdown.clone())));
+        let warning = tokio::spawn(warn_of_the_end(self.shared.clone()));
         let ended = self.work(&shutdown).await;
+        warning.abort();
         shutdown.cancel();
         if let Some(serving) = serving {
             drop(serving.await);
@@ -286,6 +294,25 @@ impl WitnessService {
     }
 }
 
+impl Shared {
+    /// What is wrong with its certificates, and what to do: it cannot renew its own.
+    fn certificate_warning(&self) -> Option<String> {
+        let (validity, now) = (self.validity?, now_seconds());
+        Some(format!("{}. {}", validity.text(now), validity.trouble(now)?))
+    }
+}
+
+/// Tells the log every day of a certificate that ends soon.
+async fn warn_of_the_end(shared: Arc<Shared>) {
+    let mut daily = tokio::time::interval(Duration::from_secs(limits::PAIR_RENEW_WARN_SECONDS));
+    loop {
+        daily.tick().await;
+        if let Some(warning) = shared.certificate_warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
 /// What an operator sees of a witness.
 #[derive(Clone, Debug, Serialize)]
 pub struct WitnessReport {
@@ -303,6 +330,10 @@ pub struct WitnessReport {
     pub active: u16,
     /// The data nodes, and when each was last heard, in milliseconds before now.
     pub data_nodes: Vec<(u16, Option<u64>)>,
+    /// Days for which its certificates are valid.
+    pub certificate_days_left: Option<i64>,
+    /// What has to be done about them, when that is soon.
+    pub certificate_warning: Option<String>,
     /// All of it in one sentence.
     pub summary: String,
 }
@@ -323,11 +354,15 @@ impl WitnessHandle {
             contact.heard_ms_ago.is_none_or(|ms| ms > u64::from(limit))
         });
         let silent: Vec<String> = silent.map(|contact| contact.member.to_string()).collect();
-        let summary = if silent.is_empty() {
+        let certificate_warning = self.shared.certificate_warning();
+        let mut summary = if silent.is_empty() {
             "both data nodes are heard".to_owned()
         } else {
             format!("member {} is not heard", silent.join(" and "))
         };
+        if let Some(warning) = &certificate_warning {
+            summary = format!("{summary}; {warning}");
+        }
         Some(WitnessReport {
             version: env!("CARGO_PKG_VERSION"),
             role: "witness",
@@ -336,6 +371,8 @@ impl WitnessHandle {
             pairing,
             active: status.pairing.active,
             data_nodes: status.data.iter().flatten().map(|contact| (contact.member, contact.heard_ms_ago)).collect(),
+            certificate_days_left: self.shared.validity.map(|validity| validity.days_left(now_seconds())),
+            certificate_warning,
             summary,
         })
     }

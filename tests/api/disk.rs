@@ -82,6 +82,7 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
     assert!(error["retry_after_seconds"].is_u64(), "{error}");
     owner.api.post("/invites", json!({"role": "member"})).await.refused(503, "disk_full");
     owner.api.patch(&format!("{path}/1"), 1, json!({"body": "x"})).await.refused(503, "disk_full");
+    assert!(server.stderr().contains("request failed"), "unlike a node that is not active, this one is in trouble");
     assert_eq!(owner.history(&channel).await, acknowledged, "reads go on");
     assert_eq!(owner.api.get("/admin/status").await.expect(200)["disk"]["accepting"], false);
     // A restart on the full disk reads too, and refuses still.

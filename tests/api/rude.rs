@@ -12,9 +12,18 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::{Frame, Options, Person, Server, Ws, until, within};
 use crate::websocket::send_op;
 
+/// A connection. The server stands behind it: it runs, and a machine that is busy or out of free ports or files for a
+/// moment (other tests run beside this one) has them again soon.
 async fn tcp(server: &Server) -> TcpStream {
     let address: SocketAddr = server.address().parse().unwrap();
-    TcpStream::connect(address).await.unwrap()
+    let connect = async || match TcpStream::connect(address).await {
+        Ok(stream) => Some(stream),
+        Err(error) => {
+            eprintln!("no connection to {address} yet: {error}");
+            None
+        }
+    };
+    until("the server takes a connection", connect).await
 }
 
 /// A raw connection that has upgraded; everything after it is up to the test.

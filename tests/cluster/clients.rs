@@ -78,6 +78,12 @@ async fn a_standby_names_the_active_and_lets_its_pages_in() {
     assert_eq!(nodes_told(&pair.owner.api.get("/me").await), urls, "the active tells both too");
     let ready = standby.send(Call::new("GET", "/readyz")).await;
     assert_eq!(ready.expect(503)["reasons"], json!(["not_active"]));
+    // That is nothing to worry about: it is counted, and not in the log.
+    let metrics = standby.send(Call::new("GET", "/metrics")).await.text();
+    let counted = metrics.lines().find_map(|line| line.strip_prefix("holdfast_not_active_total "));
+    assert!(counted.is_some_and(|count| count.parse::<f64>().unwrap() >= 2.0), "{metrics}");
+    let log = pair.nodes[1].stderr();
+    assert!(!log.contains("request failed"), "{log}");
 
     for node in 0..2 {
         let api = pair.api(node, &pair.owner);

@@ -153,10 +153,20 @@ async fn what_cannot_join_is_told_why() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_machine_that_was_not_invited_says_so() {
-    let nobody = Server::prepare(Options::default());
+    let mut nobody = Server::prepare(Options::default());
     let witness = nobody.command(&["witness"]).run().await;
     witness.expect(1);
     assert!(witness.stderr.contains("pair invite --witness"), "{witness:?}");
+    assert!(!nobody.data().exists(), "nothing is left of what was refused");
+    let witness = nobody.command(&["witness", "--yes", "--join", "nonsense"]).run().await;
+    witness.expect(1);
+    assert!(!nobody.data().exists(), "{witness:?}");
+    std::fs::create_dir(nobody.data()).unwrap();
+    std::fs::set_permissions(nobody.data(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    nobody.command(&["witness"]).run().await.expect(1);
+    // The directory can become a data node's.
+    nobody.spawn();
+    nobody.ready().await;
     let server = Server::start(Options::default()).await;
     let witness = server.command(&["witness"]).run().await;
     witness.expect(1);

@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod certificates;
 mod clients;
 mod damage;
 mod failover;

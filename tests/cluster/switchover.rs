@@ -48,22 +48,71 @@ async fn there_and_back(options: PairOptions) {
     settle(pair, &book).await;
 }
 
+/// Nobody waits for a node that said goodbye. So that this shows on a busy machine, too, one would wait for long.
+async fn wait_long_for_the_silent(pair: &Pair) {
+    pair.nodes[0].command(&["pair", "set", "--solo-after-ms", "10000"]).run().await.expect(0);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_active_that_is_told_to_stop_hands_over() {
-    let mut pair = Pair::start(PairOptions::default()).await;
+    active_stops(PairOptions::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_witness_it_hands_over_too() {
+    active_stops(PairOptions::alone()).await;
+}
+
+async fn active_stops(options: PairOptions) {
+    let mut pair = Pair::start(options).await;
+    wait_long_for_the_silent(&pair).await;
     let load = load_on(&pair);
     for from in [0, 1] {
         assert_eq!(pair.protected().await, from);
         load.until_more(100).await;
+        let begun = Instant::now();
         pair.nodes[from].stop().await;
         assert!(pair.nodes[from].stderr().contains("handed over before stopping"), "{}", pair.nodes[from].stderr());
         let active = pair.status(other(from)).await.unwrap();
         assert_eq!(active["role"], "active", "{active:#}");
         load.until_more(100).await;
+        println!("the active was stopped: silence {:?}", load.book().longest_silence_since(begun));
         pair.nodes[from].start_again().await;
     }
     pair.protected().await;
     let book = load.stop().await;
+    assert_smooth(&book);
+    settle(pair, &book).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_that_is_told_to_stop_is_not_waited_for() {
+    standby_stops(PairOptions::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_witness_it_is_not_waited_for_either() {
+    standby_stops(PairOptions::alone()).await;
+}
+
+async fn standby_stops(options: PairOptions) {
+    let mut pair = Pair::start(options).await;
+    wait_long_for_the_silent(&pair).await;
+    let load = load_on(&pair);
+    for _ in 0..2 {
+        assert_eq!(pair.protected().await, 0);
+        load.until_more(100).await;
+        let begun = Instant::now();
+        pair.nodes[1].stop().await;
+        load.until_more(100).await;
+        println!("the standby was stopped: silence {:?}", load.book().longest_silence_since(begun));
+        let alone = pair.until_status(0, "exposed", |status| status["exposed_since_ms"].is_u64()).await;
+        assert_eq!(alone["role"], "active", "{alone:#}");
+        pair.nodes[1].start_again().await;
+    }
+    pair.protected().await;
+    let book = load.stop().await;
+    assert!(book.failures.is_empty(), "nobody was sent away: {:?}", book.failures);
     assert_smooth(&book);
     settle(pair, &book).await;
 }

@@ -91,6 +91,14 @@ impl Check {
         if self.config.memberships.len() > 1 && !node.held {
             out.push(Act::Reconfigure(me));
         }
+        if let (true, Some(peer)) = (self.config.goodbyes, node.member.durable().peer) {
+            let epoch = node.member.durable().epoch;
+            let (log, pairing) = Default::default();
+            out.extend([true, false].map(|away| {
+                let message = Message::Heartbeat { epoch, active: false, log, commit: 0, pairing, away };
+                Act::Deliver(peer, me, message)
+            }));
+        }
         out.push(Act::Fire(me, Timer::AckOverdue));
         if node.member.acknowledges_alone() || world.left.switchovers < self.config.budget.switchovers {
             out.push(Act::Fire(me, Timer::Heartbeat));
@@ -325,7 +333,11 @@ impl Check {
         if let Some(to) = durable.peer {
             let pairing = if self.config.memberships[0].has_witness() { Default::default() } else { durable.pairing };
             let epoch = durable.epoch;
-            world.post((me, to, Message::Heartbeat { epoch, active: true, log: Default::default(), commit, pairing }));
+            world.post((
+                me,
+                to,
+                Message::Heartbeat { epoch, active: true, log: Default::default(), commit, pairing, away: false },
+            ));
         }
     }
 

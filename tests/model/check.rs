@@ -3,7 +3,7 @@
 use crate::acts::Act;
 use crate::config::Config;
 use crate::log::Log;
-use crate::timed::Verdict;
+use crate::timed::{Missing, Verdict};
 use crate::world::{A, B, FIRST_WITNESS, Node, Reign, World};
 use holdfast::core::failover::{
     Durable, Epoch, Input, Member, Message, Pairing, PairingState, Settings, Witness, WitnessDurable,
@@ -87,6 +87,7 @@ impl Check {
                 _ => {}
             },
             Message::HandOver { .. } => self.cover("a switchover handed over"),
+            Message::Heartbeat { away: true, .. } if node.active.is_some() => self.cover("a standby said goodbye"),
             _ => {}
         }
     }
@@ -186,10 +187,12 @@ impl Check {
             return true;
         }
         self.sampled.fetch_add(1, Ordering::Relaxed);
-        let dead = [Some(A), Some(B), Some(FIRST_WITNESS)]
-            .into_iter()
-            .filter(|dead| self.config.memberships[0].has_witness() || dead.is_none_or(|dead| dead != FIRST_WITNESS));
-        dead.chain([None]).all(|dead| match crate::timed::heals(world, dead) {
+        let witness = [Missing::Dead(FIRST_WITNESS), Missing::Deaf(A), Missing::Deaf(B)].into_iter();
+        let has_witness = self.config.memberships[0].has_witness();
+        // After a goodbye it asks for Solo at once, also at the very moment at which it goes deaf: an accepted limit.
+        let witness = witness.filter(|missing| has_witness && !(self.config.goodbyes && missing.is_deaf()));
+        let data = [Missing::Dead(A), Missing::Dead(B), Missing::Nobody].into_iter();
+        data.chain(witness).all(|missing| match crate::timed::heals(world, missing) {
             Verdict::Acknowledges => true,
             Verdict::WaitsForTheMissing => {
                 self.excepted.fetch_add(1, Ordering::Relaxed);

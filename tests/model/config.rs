@@ -62,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) unvoted: bool,
     /// Without a witness: a probe of a peer that is up always finds it.
     pub(crate) truthful: bool,
+    /// A standby may say at any time that it acknowledges nothing for now, and take it back: late, or of an earlier life.
+    pub(crate) goodbyes: bool,
     /// Checks P4 in one of so many states; 0: in none.
     pub(crate) p4_every: u64,
     /// No way longer than this; 0: any.
@@ -94,6 +96,7 @@ impl Config {
             bootstrap: false,
             unvoted: false,
             truthful: false,
+            goodbyes: false,
             p4_every: 0,
             depth: 0,
             backwards: false,

@@ -226,7 +226,8 @@ impl Check {
                 None => return,
             }
         };
-        let message = Message::Heartbeat { epoch, active: true, log: LogEnd::default(), commit: 0, pairing };
+        let message =
+            Message::Heartbeat { epoch, active: true, log: LogEnd::default(), commit: 0, pairing, away: false };
         self.step(world, me, Input::Received { from: epoch.member(), message });
     }
 
@@ -258,11 +259,11 @@ impl Check {
                 Message::PairingIs { epoch, pairing }
             }
             Message::Heartbeat { active: false, .. } if has_witness => return,
-            Message::Heartbeat { epoch, active, commit, mut pairing, .. } => {
+            Message::Heartbeat { epoch, active, commit, mut pairing, away, .. } => {
                 if has_witness {
                     pairing = holdfast::core::failover::Pairing::default();
                 }
-                Message::Heartbeat { epoch, active, log: LogEnd::default(), commit, pairing }
+                Message::Heartbeat { epoch, active, log: LogEnd::default(), commit, pairing, away }
             }
             Message::Vote { epoch, handed_over, .. } if self.config.executor == Some(Executor::ClaimsUnsynced) => {
                 let node = &world.nodes[usize::from(from) - 1];
@@ -322,11 +323,11 @@ fn forget_from(message: Message) -> Message {
         Message::ChangePairing { epoch, base, state: Solo { epoch: solo, .. } } => {
             Message::ChangePairing { epoch, base, state: Solo { epoch: solo, from: 0 } }
         }
-        Message::Heartbeat { epoch, active, log, commit, mut pairing } => {
+        Message::Heartbeat { epoch, active, log, commit, mut pairing, away } => {
             if let Solo { from, .. } = &mut pairing.state {
                 *from = 0;
             }
-            Message::Heartbeat { epoch, active, log, commit, pairing }
+            Message::Heartbeat { epoch, active, log, commit, pairing, away }
         }
         other => other,
     }

@@ -95,6 +95,20 @@ fn a_pair_without_a_witness_and_no_partition() {
     holds(config, &["a standby promoted itself", "a restarted node promoted itself", "the peer's vote"]);
 }
 
+/// A standby says that it acknowledges nothing for now: whenever it likes, true or not, and from whichever life.
+#[test]
+fn goodbyes() {
+    let config = Config::pair("goodbyes", true, bounds([1, 2, 0, 3], [1, 2, 1, 3]));
+    let config = Config { goodbyes: true, p4_every: 512, ..config };
+    holds(config, &["a standby said goodbye", "Paired recorded", "a record acknowledged alone"]);
+}
+
+#[test]
+fn goodbyes_without_a_witness() {
+    let config = Config::pair("goodbyes, no witness", false, bounds([1, 2, 0, 3], [1, 2, 1, 4]));
+    holds(Config { goodbyes: true, unvoted: true, ..config }, &["a standby said goodbye", "a standby promoted itself"]);
+}
+
 /// A data node or a witness comes or goes.
 pub(crate) fn memberships(name: &'static str, all: &[([u16; 2], u16)], bounds: [u64; 4]) -> Config {
     let some = |member: u16| (member != 0).then_some(member);

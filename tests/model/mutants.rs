@@ -64,6 +64,26 @@ fn b_an_epoch_that_was_seen_is_not_granted() {
     notices(config, "P4");
 }
 
+/// The standby would hear for ever that somebody is active.
+#[test]
+fn an_isolated_active_says_that_it_is_active() {
+    let config = Config { p4_every: 1, ..broken(Mutation::IsolatedIsActive, [0, 2, 0, 1]) };
+    notices(config, "P4");
+}
+
+/// The witness would grant what the active never hears of, and nobody else could be elected any more.
+#[test]
+fn a_right_is_asked_for_whose_granting_cannot_be_heard() {
+    let config = Config { p4_every: 1, ..broken(Mutation::AsksUnheard, [0, 2, 0, 2]) };
+    notices(config, "P4");
+}
+
+#[test]
+fn a_goodbye_is_taken_for_the_right_to_go_on_alone() {
+    let config = Config { goodbyes: true, ..broken(Mutation::GoodbyeEntitles, [1, 2, 0, 2]) };
+    notices(config, "");
+}
+
 #[test]
 fn d_no_compare_and_set() {
     notices(broken(Mutation::NoCompareAndSet, [1, 2, 0, 4]), "");

@@ -1,4 +1,4 @@
-//! P4: from a reached state all messages are lost, one member is gone for good, and nothing else fails. Time goes on with
+//! P4: from a reached state all messages are lost, one member is gone for good or hears nobody any more, and nothing else fails. Time goes on with
 //! the real timers, every message takes a millisecond, a follower is fed every few. Somebody must come to acknowledge a
 //! new record.
 
@@ -15,6 +15,29 @@ const HEALS_MS_MAX: u64 = 30_000;
 const LINK_MS: u64 = 1;
 const SHIP_EVERY_MS: u64 = 5;
 const WRITE_EVERY_MS: u64 = 50;
+
+/// Who is missing from now on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Missing {
+    Nobody,
+    Dead(Member),
+    /// It is heard, and hears nobody: what it does not know of must not be the end of the pair. There is a witness, and
+    /// the others must come to acknowledge.
+    Deaf(Member),
+}
+
+impl Missing {
+    pub(crate) fn is_deaf(self) -> bool {
+        matches!(self, Self::Deaf(_))
+    }
+
+    fn member(self) -> Option<Member> {
+        match self {
+            Self::Nobody => None,
+            Self::Dead(member) | Self::Deaf(member) => Some(member),
+        }
+    }
+}
 
 #[derive(PartialEq, Eq, Debug)]
 pub(crate) enum Verdict {
@@ -51,11 +74,13 @@ struct Run {
     new: BTreeSet<(Epoch, u64)>,
     acknowledged: bool,
     waits: bool,
+    deaf: Option<Member>,
 }
 
 /// What becomes of this state without that member.
-pub(crate) fn heals(world: &World, dead: Option<Member>) -> Verdict {
-    let mut run = Run::new(world, dead);
+pub(crate) fn heals(world: &World, missing: Missing) -> Verdict {
+    let dead = missing.member();
+    let mut run = Run::new(world, missing);
     while let Some((at_ms, event)) = run.events.pop_first() {
         if at_ms > HEALS_MS_MAX || run.acknowledged {
             break;
@@ -78,7 +103,12 @@ pub(crate) fn heals(world: &World, dead: Option<Member>) -> Verdict {
 }
 
 impl Run {
-    fn new(world: &World, dead: Option<Member>) -> Self {
+    fn new(world: &World, missing: Missing) -> Self {
+        let (dead, deaf) = match missing {
+            Missing::Nobody => (None, None),
+            Missing::Dead(member) => (Some(member), None),
+            Missing::Deaf(member) => (None, Some(member)),
+        };
         let nodes = [A, B].into_iter().filter(|me| Some(*me) != dead).filter_map(|me| {
             let node = world.node(me)?;
             let epoch = node.member.durable().epoch;
@@ -104,6 +134,7 @@ impl Run {
             new: BTreeSet::new(),
             acknowledged: false,
             waits: false,
+            deaf,
         };
         run.arm_everything();
         run
@@ -133,6 +164,7 @@ impl Run {
 
     fn happen(&mut self, event: Event) {
         match event {
+            Event::Arrives(_, to, _) if Some(to) == self.deaf => {}
             Event::Arrives(from, to, message) => {
                 if !matches!(message, Message::PreVote { .. } | Message::PreVoteAnswer { .. }) {
                     // The worst order: the sender's epoch is learned from another message first.
@@ -184,6 +216,9 @@ impl Run {
 
     fn ship(&mut self, me: Member) {
         let Some((active, epoch)) = self.nodes.get(&me).and_then(|node| node.follows) else { return };
+        if [Some(me), Some(active)].contains(&self.deaf) {
+            return;
+        }
         let Some(source) = self.nodes.get(&active).filter(|source| source.active == Some(epoch)) else { return };
         let (log, commit) = (source.log, source.member.status(self.now_ms).commit);
         let Some(node) = self.nodes.get_mut(&me) else { return };
@@ -255,7 +290,8 @@ impl Run {
             Effect::Unfollow => node.follows = None,
             Effect::Commit { index } => {
                 let newest = self.new.iter().any(|(epoch, new)| node.active == Some(*epoch) && index >= *new);
-                self.acknowledged |= newest && node.member.status(self.now_ms).role == Role::Active;
+                let counts = newest && Some(me) != self.deaf;
+                self.acknowledged |= counts && node.member.status(self.now_ms).role == Role::Active;
             }
             Effect::Rewind { fork } => {
                 let (durable, log) = (*node.member.durable(), node.log.cut(fork - 1));

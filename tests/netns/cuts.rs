@@ -11,7 +11,7 @@ use crate::pair::{Pair, Plan};
 use crate::support::Ws;
 
 /// How long a cut lasts that must not lead to anything: several times as long as anybody waits for anybody.
-const CUT: Duration = Duration::from_secs(6);
+pub(crate) const CUT: Duration = Duration::from_secs(6);
 
 /// How often each cut is made: `HOLDFAST_NETNS_ROUNDS`, once if it is not set.
 fn rounds() -> usize {
@@ -30,7 +30,7 @@ pub(crate) fn notices(status: &Value) -> String {
 }
 
 /// A protected pair with a witness and three people who write.
-async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
+pub(crate) async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
     let pair = Pair::start(lan, Plan::default()).await;
     let load = Load::start(&pair, "w", &[Place::A, Place::B], 3);
     load.more(50).await;
@@ -38,7 +38,7 @@ async fn at_work(lan: &Rc<Lan>) -> (Pair, Load) {
 }
 
 /// Everything is well again and nothing is lost.
-async fn well_at_the_end(pair: Pair, load: Load) {
+pub(crate) async fn well_at_the_end(pair: Pair, load: Load) {
     load.more(20).await;
     let book = load.finish().await;
     pair.healed().await;
@@ -206,10 +206,7 @@ fn with_a_second_network_the_loss_of_the_main_link_changes_nobodys_role() {
         let epoch = pair.a.status().await["pair"]["epoch"].clone();
         let cut = Instant::now();
         lan.part(Place::A, Place::B);
-        pair.a.until_status("exposed", |status| status["pair"]["protected"] == false).await;
-        // The records travel on the second network, too.
-        pair.protected(&pair.a).await;
-        eprintln!("protected over the second network {:?} after the cut", cut.elapsed());
+        let written = pair.a.status().await["durable_index"].as_u64().unwrap();
         let down = pair
             .a
             .until_status("one link is down, one is up", |status| {
@@ -219,6 +216,16 @@ fn with_a_second_network_the_loss_of_the_main_link_changes_nobodys_role() {
                 up.len() == 1 && down.len() == 1 && down[0]["address"].as_str().unwrap().starts_with("10.77.")
             })
             .await;
+        let known_down = cut.elapsed();
+        // The records travel on the second network, too.
+        pair.b.until_status("records arrive", |status| status["durable_index"].as_u64().unwrap() > written + 5).await;
+        eprintln!(
+            "link known to be down {known_down:?}, records on the second network {:?} after the cut",
+            cut.elapsed()
+        );
+        // The figures are 1.0 to 1.6 s; a machine that does other things as well may take twice as long.
+        assert!(cut.elapsed() < Duration::from_secs(4), "{:?}", cut.elapsed());
+        pair.protected(&pair.a).await;
         assert_eq!(down["role"], "active");
         load.more(30).await;
         eprintln!("longest time without an acknowledgement: {:?}", load.longest_gap(cut));

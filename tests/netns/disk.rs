@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -10,7 +11,6 @@ use crate::lan::{Place, on_a_lan};
 use crate::load::Load;
 use crate::pair::{Pair, Plan};
 use crate::support::people::client_id;
-use crate::support::until;
 
 /// A small file system in memory. It is unmounted when this is dropped.
 struct SmallDisk {
@@ -48,16 +48,20 @@ impl Drop for SmallDisk {
 const DISK_MIB: u32 = 300;
 const RESERVE_MIB: u32 = 64;
 
-fn plan(place: Place, disk: &SmallDisk) -> Plan {
+fn plan(disks: &[(Place, &SmallDisk)]) -> Plan {
     let config = format!("[storage]\ndisk_reserve_mib = {RESERVE_MIB}\n");
-    Plan { config, disk: Some((place, disk.path().to_owned())), ..Plan::default() }
+    Plan {
+        config,
+        disks: disks.iter().map(|(place, disk)| (*place, disk.path().to_owned())).collect(),
+        ..Plan::default()
+    }
 }
 
 #[test]
 fn a_standby_with_a_full_disk_is_left_behind_and_catches_up_when_there_is_room() {
     on_a_lan(async |lan| {
         let disk = SmallDisk::mount(DISK_MIB);
-        let pair = Pair::start(&lan, plan(Place::B, &disk)).await;
+        let pair = Pair::start(&lan, plan(&[(Place::B, &disk)])).await;
         let load = Load::start(&pair, "w", &[Place::A, Place::B], 3);
         load.more(50).await;
         let (epoch, free) =
@@ -89,38 +93,76 @@ fn a_standby_with_a_full_disk_is_left_behind_and_catches_up_when_there_is_room()
 }
 
 #[test]
-fn an_active_with_a_full_disk_refuses_writes_until_it_is_told_to_hand_over() {
+fn an_active_with_a_full_disk_hands_over_and_stays_standby() {
     on_a_lan(async |lan| {
         let disk = SmallDisk::mount(DISK_MIB);
-        let pair = Pair::start(&lan, plan(Place::A, &disk)).await;
+        let pair = Pair::start(&lan, plan(&[(Place::A, &disk)])).await;
         let load = Load::start(&pair, "w", &[Place::A, Place::B], 3);
         load.more(50).await;
-        let free = pair.a.status().await["disk"]["free_bytes"].as_u64().unwrap();
-        let filler = disk.fill(free);
-        let path = format!("/channels/{}/messages", pair.channel);
-        let mut tried = Vec::new();
-        until("it refuses", async || {
-            tried.push(format!("try {}", tried.len()));
-            let answer = pair.owner.api.post(&path, json!({"client_id": client_id(), "body": tried.last()})).await;
-            (answer.status == 503).then(|| answer.refused(503, "disk_full"))
-        })
-        .await;
-        let full = pair.a.status().await;
-        assert_eq!((&full["role"], &full["disk"]["accepting"]), (&"active".into(), &false.into()), "{full:#}");
-        assert_eq!(pair.owner.api.get(&path).await.status, 200, "reading goes on");
-        // Nobody takes over: a person decides whether to make room or to hand over.
-        tokio::time::sleep(std::time::Duration::from_secs(4)).await;
-        assert_eq!(pair.b.status().await["role"], "standby");
-        let said = pair.a.run(&["switchover"]).await;
+        let before = pair.a.status().await;
+        let begun = Instant::now();
+        let filler = disk.fill(before["disk"]["free_bytes"].as_u64().unwrap());
         let now = pair.b.until_status("it is active", |status| status["role"] == "active").await;
-        assert_eq!(said["member"], now["pair"]["member"]);
-        load.more(30).await;
+        eprintln!("handed over {:?} after the disk was full", begun.elapsed());
+        let epoch = before["pair"]["epoch"].as_u64().unwrap();
+        assert_eq!(now["pair"]["epoch"], epoch + 1, "{now:#}");
+        load.more(50).await;
+        eprintln!("longest time without an acknowledgement: {:?}", load.longest_gap(begun));
+        let full = pair.a.until_status("it has no room", |status| status["pair"]["has_room"] == false).await;
+        assert_eq!((&full["role"], &full["disk"]["accepting"]), (&"standby".into(), &false.into()), "{full:#}");
+        assert!(notices(&full).contains("the disk of this node is full: it hands over"), "{full:#}");
+        let refused = pair.b.try_run(&["switchover"]).await;
+        assert!(refused.contains("does not have everything") || refused.contains("takes nothing over"), "{refused}");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        let (a, b) = (pair.a.status().await, pair.b.status().await);
+        assert_eq!((&a["role"], &b["role"]), (&"standby".into(), &"active".into()), "it does not come back: {a:#}");
+        assert!(summary(&b).starts_with("exposed"), "{b:#}");
 
         std::fs::remove_file(filler).unwrap();
-        pair.protected(&pair.b).await;
-        let mut book = load.finish().await;
-        book.unknown.extend(tried);
+        let (active, _) = pair.protected(&pair.b).await;
+        assert_eq!(active["pair"]["epoch"], epoch + 1, "nor when there is room");
+        let trail = pair.owner_on(Place::B).api.get("/audit?action=pair.switchover").await.expect(200).to_string();
+        assert!(trail.contains("the disk of the active is full"), "{trail}");
+        let book = load.finish().await;
         book.check(&pair).await;
+        pair.equal_at_the_end().await;
+    });
+}
+
+#[test]
+fn when_both_disks_are_full_writes_are_refused_and_nobody_hands_over() {
+    on_a_lan(async |lan| {
+        let disks = [SmallDisk::mount(DISK_MIB), SmallDisk::mount(DISK_MIB)];
+        let pair = Pair::start(&lan, plan(&[(Place::A, &disks[0]), (Place::B, &disks[1])])).await;
+        let epoch = pair.a.status().await["pair"]["epoch"].clone();
+        let fill = async |place: Place, disk: &SmallDisk| {
+            let filler = disk.fill(pair.node(place).status().await["disk"]["free_bytes"].as_u64().unwrap());
+            let told = |status: &serde_json::Value| status["pair"]["peer_takes_records"] == false;
+            let other = pair.other(place).until_status("told", told).await;
+            assert_eq!(other["pair"]["protected"], true, "{other:#}");
+            filler
+        };
+        // Nothing is written meanwhile: the standby with the full disk still holds everything.
+        let standbys = fill(Place::B, &disks[1]).await;
+        let refused = pair.a.try_run(&["switchover"]).await;
+        assert!(refused.contains("takes nothing over"), "{refused}");
+        let actives = fill(Place::A, &disks[0]).await;
+        let path = format!("/channels/{}/messages", pair.channel);
+        let send = async |body: &str| pair.owner.api.post(&path, json!({"client_id": client_id(), "body": body})).await;
+        send("no room").await.refused(503, "disk_full");
+        assert_eq!(pair.owner.api.get(&path).await.status, 200, "reading goes on");
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        let (a, b) = (pair.a.status().await, pair.b.status().await);
+        assert_eq!((&a["role"], &b["role"]), (&"active".into(), &"standby".into()), "{a:#} {b:#}");
+        assert_eq!((&a["pair"]["epoch"], &b["pair"]["epoch"]), (&epoch, &epoch), "{a:#}");
+        assert!(!notices(&a).contains("switchover"), "not even tried: {a:#}");
+
+        // Room on the standby: now it can take over.
+        std::fs::remove_file(standbys).unwrap();
+        let now = pair.b.until_status("it is active", |status| status["role"] == "active").await;
+        assert_eq!(now["pair"]["epoch"].as_u64().unwrap(), epoch.as_u64().unwrap() + 1, "{now:#}");
+        std::fs::remove_file(actives).unwrap();
+        pair.protected(&pair.b).await;
         pair.equal_at_the_end().await;
     });
 }

@@ -95,6 +95,7 @@ const NOBODY: &str = "02:00:00:00:00:fe";
 pub(crate) struct Lan {
     tag: String,
     cuts: RefCell<Vec<(Net, Place, Place)>>,
+    shut: RefCell<Vec<Place>>,
 }
 
 impl Drop for Lan {
@@ -146,7 +147,7 @@ impl Lan {
     /// Makes it, with both networks up.
     pub(crate) fn new() -> Self {
         let tag = fresh_tag();
-        let lan = Self { tag, cuts: RefCell::default() };
+        let lan = Self { tag, cuts: RefCell::default(), shut: RefCell::default() };
         let switch = lan.namespace_named("lan");
         for name in PLACES.map(Place::name).into_iter().chain(["lan"]) {
             let done = Command::new("ip").args(["netns", "add", &lan.namespace_named(name)]).output().unwrap();
@@ -209,8 +210,31 @@ impl Lan {
         self.cut(other, one);
     }
 
-    /// Ends all cuts.
+    /// Lets nobody in at a machine's port on the main network, as a firewall that was set up wrongly: connections to it,
+    /// open ones too, go silent. The machine's own connections to others work in both directions.
+    pub(crate) fn shut(&self, place: Place, port: u16) {
+        self.drop_at(place, &format!("ipproto tcp dport {port}"));
+    }
+
+    /// The same for one other machine only.
+    pub(crate) fn shut_for(&self, place: Place, (other, port): (Place, u16)) {
+        self.drop_at(place, &format!("from {} ipproto tcp dport {port}", other.address()));
+    }
+
+    fn drop_at(&self, place: Place, what: &str) {
+        // What comes in is looked up in the rules; the first one, for the own addresses, has to make room for ours.
+        let own = ["rule add pref 100 lookup local", "rule del pref 0 lookup local"].map(str::to_owned);
+        let ours = format!("rule add pref 10 iif {} {what} blackhole", Net::Main.device());
+        ip(&self.namespace(place), &[own.as_slice(), &[ours]].concat());
+        self.shut.borrow_mut().push(place);
+    }
+
+    /// Ends all cuts, and opens what was shut.
     pub(crate) fn heal(&self) {
+        for place in self.shut.borrow_mut().drain(..) {
+            let lines = ["rule del pref 10", "rule add pref 0 lookup local", "rule del pref 100 lookup local"];
+            ip(&self.namespace(place), &lines.map(str::to_owned));
+        }
         for (net, from, to) in self.cuts.borrow_mut().drain(..) {
             let (device, address) = (net.device(), net.address(to));
             ip(&self.namespace(from), &[format!("neigh del {address} dev {device}")]);

@@ -11,9 +11,11 @@ mod support;
 
 mod alone;
 mod cuts;
+mod deaf;
 mod disk;
 mod hooks;
 mod lan;
 mod load;
 mod pair;
+mod salvage;
 mod slow;

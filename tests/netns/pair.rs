@@ -111,6 +111,14 @@ impl Machine {
         self.until_status("it answers", |_| true).await
     }
 
+    /// Runs a command that is refused; gives what it says.
+    pub(crate) async fn try_run(&self, arguments: &[&str]) -> String {
+        let data = self.data.display().to_string();
+        let done = Command::new(arguments).argument("--data").argument(&data).run().await;
+        done.expect(1);
+        done.stderr
+    }
+
     /// Runs a command of the program on this machine and this data directory; gives the JSON that it printed.
     pub(crate) async fn run(&self, arguments: &[&str]) -> Value {
         let data = self.data.display().to_string();
@@ -144,8 +152,8 @@ pub(crate) struct Plan {
     pub(crate) hooks: String,
     /// The rest of it.
     pub(crate) config: String,
-    /// Where a data node's data is, instead of in a scratch directory.
-    pub(crate) disk: Option<(Place, PathBuf)>,
+    /// Where data nodes' data is, instead of in a scratch directory.
+    pub(crate) disks: Vec<(Place, PathBuf)>,
     /// What `holdfast pair set` is given.
     pub(crate) set: Vec<String>,
 }
@@ -159,7 +167,7 @@ impl Default for Plan {
             pair,
             hooks: String::new(),
             config: String::new(),
-            disk: None,
+            disks: Vec::new(),
             set: Vec::new(),
         }
     }
@@ -301,7 +309,7 @@ fn machine(lan: &Rc<Lan>, place: Place, data: PathBuf, arguments: Vec<String>) -
 
 fn data_node(lan: &Rc<Lan>, place: Place, plan: &Plan, home: &Path) -> Machine {
     let name = if place == Place::A { "a" } else { "b" };
-    let disk = plan.disk.as_ref().filter(|(there, _)| *there == place);
+    let disk = plan.disks.iter().find(|(there, _)| *there == place);
     let data = disk.map_or_else(|| home.to_owned(), |(_, path)| path.clone()).join(name);
     std::fs::create_dir(&data).unwrap();
     std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();

@@ -29,6 +29,7 @@ fn hello(member: u16) -> Hello {
         version: "sim".to_owned(),
         client_url: String::new(),
         now_ms: 0,
+        next_certificate: None,
     }
 }
 

@@ -112,6 +112,7 @@ pub(crate) async fn witness(world: Arc<World>) -> turmoil::Result {
         net: Arc::new(WiredNet { me: 2, wires: world.wires.clone() }),
         tls: PeerTls::Plain(SharedAllowed::default()),
         identity: identity(3),
+        validity: None,
     };
     let (service, _handle) = WitnessService::open(options).await?;
     service.run(CancellationToken::new()).await?;

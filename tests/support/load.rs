@@ -279,6 +279,13 @@ impl Book {
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
+    /// The longest time between two acknowledgements of which the second came after `since`.
+    pub(crate) fn longest_silence_since(&self, since: Instant) -> Duration {
+        let mut times: Vec<Instant> = self.messages.iter().filter_map(|sent| sent.acknowledged).collect();
+        times.sort_unstable();
+        times.windows(2).filter(|pair| pair[1] > since).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
     /// How many are acknowledged.
     pub(crate) fn acknowledged(&self) -> usize {
         self.messages.iter().filter(|sent| sent.seq.is_some()).count()

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::api::App;
+use crate::api::layers::Usual;
 use crate::ops::metrics;
 
 /// The process is there.
@@ -35,7 +36,13 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, axum::Json(Ready { ready, reasons })).into_response()
+    let standby = reasons == ["not_active"];
+    let mut response = (status, axum::Json(Ready { ready, reasons })).into_response();
+    if standby {
+        // A load balancer asks every second.
+        response.extensions_mut().insert(Usual);
+    }
+    response
 }
 
 /// The metrics in Prometheus's text format.

@@ -13,7 +13,7 @@ use crate::core::command::Actor;
 use crate::core::event;
 use crate::core::rows::{PairMemberKind, PairTimings};
 use crate::replication::invite::Invitation;
-use crate::replication::{DeskError, ForceReport, PairStatus};
+use crate::replication::{DeskError, ForceReport, PairStatus, SwitchoverReason};
 
 /// The pair: how it stands, and what its members agree on.
 #[derive(Serialize, ToSchema)]
@@ -208,7 +208,7 @@ pub(super) async fn switchover(State(app): State<App>, _admin: Admin) -> Result<
 }
 
 async fn hand_over(app: &App) -> Result<axum::Json<MemberNumber>, ApiError> {
-    let member = app.pair.switchover().await.map_err(|error| refused(&error))?;
+    let member = app.pair.switchover(SwitchoverReason::Ordered).await.map_err(|error| refused(&error))?;
     Ok(axum::Json(MemberNumber { member: Some(member) }))
 }
 
@@ -246,6 +246,7 @@ pub(super) fn operator() -> Router<App> {
         .route("/admin/v1/pair/invitations", post(local::invite))
         .route("/admin/v1/pair/remove", post(local::remove))
         .route("/admin/v1/pair/switchover", post(local::switchover))
+        .route("/admin/v1/pair/certificate", post(local::renew))
         .route("/admin/v1/pair/promotion", get(local::promotion).post(local::promote))
 }
 
@@ -281,6 +282,14 @@ mod local {
 
     pub(super) async fn switchover(State(app): State<App>) -> Result<axum::Json<MemberNumber>, ApiError> {
         hand_over(&app).await
+    }
+
+    /// A new certificate for this node: of one machine, so only for whoever is at it.
+    pub(super) async fn renew(State(app): State<App>) -> Result<axum::Json<serde_json::Value>, ApiError> {
+        let validity = app.pair.renew().await.map_err(|error| refused(&error))?;
+        let now = crate::node::now_seconds();
+        let days = validity.days_left(now);
+        Ok(axum::Json(serde_json::json!({ "days_left": days, "summary": validity.text(now) })))
     }
 
     pub(super) async fn promotion(State(app): State<App>) -> Result<axum::Json<ForceReport>, ApiError> {

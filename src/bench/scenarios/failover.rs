@@ -7,7 +7,7 @@
 //!
 //! The gap of a round is the longest time between two successive acknowledgements of which the second arrived after the
 //! fault and before the repair. Times are those of arrival at the load generator, over all clients: what people saw,
-//! with everything in it that their clients needed to find the other node. Where nobody took over (a full disk), it
+//! with everything in it that their clients needed to find the other node. Where nobody took over (a full disk on both), it
 //! spans the repair.
 
 use std::cell::Cell;

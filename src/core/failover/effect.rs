@@ -172,4 +172,6 @@ pub enum Refused {
     Exposed,
     /// One is under way.
     UnderWay,
+    /// The standby acknowledges nothing for now: its disk is full, or it is about to stop.
+    PeerAway,
 }

@@ -50,6 +50,15 @@ pub enum Input {
         /// Any configured address of the peer answers.
         peer_answers: bool,
     },
+    /// Whether the own disk takes records: while it does not, this node asks not to be waited for, and takes nothing over
+    /// that is handed to it.
+    Room {
+        /// It does not.
+        full: bool,
+    },
+    /// The process is about to stop in good order: said to the others, and then this node takes part in nothing any more. An
+    /// active is told when it takes no writes any more.
+    Leave,
     /// Other timings, or another choice of the operator.
     Settings(Settings),
     /// The operator's word.

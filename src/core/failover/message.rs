@@ -46,7 +46,7 @@ pub enum Message {
     Heartbeat {
         /// The sender's epoch.
         epoch: Epoch,
-        /// Whether the sender is the active of that epoch.
+        /// Whether the sender is the active of that epoch, and not isolated: the others may rely on it.
         active: bool,
         /// The end of its fsynced log; empty for a witness.
         log: LogEnd,
@@ -54,6 +54,9 @@ pub enum Message {
         commit: u64,
         /// Its copy of the pairing; the witness's is the one that counts.
         pairing: Pairing,
+        /// It acknowledges no records for now, so nobody need wait for it: its disk is full, or it is about to stop (then
+        /// this is its last word). A hint: what counts without it is decided as if it had only been silent.
+        away: bool,
     },
     /// "Would you vote for me?" Changes nobody's epoch.
     PreVote {

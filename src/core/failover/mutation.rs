@@ -43,6 +43,12 @@ pub enum Mutation {
     SoloUnrecorded,
     /// Remembers acks over a change of the epoch.
     KeepsMatched,
+    /// Takes a goodbye of the standby for the right to go on alone.
+    GoodbyeEntitles,
+    /// An isolated active goes on saying that it is active.
+    IsolatedIsActive,
+    /// Asks for the right to go on alone although it does not hear the witness, and cannot hear its answer.
+    AsksUnheard,
 }
 
 impl DataMember {
@@ -58,6 +64,7 @@ impl DataMember {
     /// The result can do at least what this one can, as every timer may fire at any time.
     pub fn forget_times(&mut self) {
         self.seen = super::data::Seen::default();
+        self.unheard_beats = 0;
         self.waiting = None;
         self.durable.granted = NOBODY;
         if let State::Active(active) = &mut self.state {

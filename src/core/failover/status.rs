@@ -66,6 +66,8 @@ pub struct Status {
     pub forced: bool,
     /// The other data node.
     pub peer: Option<Contact>,
+    /// The other data node said that it acknowledges nothing for now: its disk is full, or it is about to stop.
+    pub peer_away: bool,
     /// The witness.
     pub witness: Option<Contact>,
     /// None when somebody would take over by itself if the active failed now; else why nobody would.

@@ -193,7 +193,10 @@ impl Witness {
 
     fn answer_heartbeat(&mut self, to: Member) {
         let WitnessDurable { epoch, pairing, .. } = self.durable;
-        self.send(to, Message::Heartbeat { epoch, active: false, log: LogEnd::default(), commit: 0, pairing });
+        self.send(
+            to,
+            Message::Heartbeat { epoch, active: false, log: LogEnd::default(), commit: 0, pairing, away: false },
+        );
     }
 
     fn send(&mut self, to: Member, message: Message) {

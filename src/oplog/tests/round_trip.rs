@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::segment::{SegmentFooter, list};
 use super::*;
 use crate::limits::{LOG_FRAME_ENTRIES_MAX, LOG_PAYLOAD_BYTES_MAX, LOG_SPARSE_INDEX_BYTES};
 
@@ -184,6 +185,18 @@ fn a_reader_beside_the_writer_sees_only_whole_durable_entries() {
         }
         assert_eq!(seen, 600);
     });
+}
+
+#[test]
+fn a_segment_that_is_cut_to_its_length_at_this_moment_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    fill(dir.path(), 60);
+    let name = list(dir.path()).unwrap().segments.swap_remove(0);
+    let file = std::fs::File::open(&name.path).unwrap();
+    let length = file.metadata().unwrap().len();
+    assert!(SegmentFooter::read(&file, length, &name).unwrap().is_some(), "it is sealed");
+    // Whoever asked for the length a moment ago got that of the reservation.
+    assert_eq!(SegmentFooter::read(&file, length + 4096, &name).unwrap(), None);
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn hello(invitation: &Invitation, applicant: &Applicant) -> Hello {
         version: applicant.version.clone(),
         client_url: applicant.client_url.clone(),
         now_ms: now_ms(),
+        next_certificate: None,
     }
 }
 

@@ -210,6 +210,7 @@ fn own_hello(member: Member, class: Class) -> Hello {
         version: "0.1.0".to_owned(),
         client_url: String::new(),
         now_ms: now_ms(),
+        next_certificate: None,
     }
 }
 

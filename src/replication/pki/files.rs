@@ -26,7 +26,9 @@ use crate::replication::wire::JoinAnswer;
 
 const CA_FILE: &str = "ca.pem";
 const CA_KEY_FILE: &str = "ca-key.pem";
-const MEMBER_FILE: &str = "member.pem";
+pub(super) const MEMBER_FILE: &str = "member.pem";
+/// The certificate and key that take the place of those in `member.pem`.
+pub(super) const NEXT_FILE: &str = "member-next.pem";
 const SETTINGS_FILE: &str = "settings.bin";
 const WEB_CA_FILE: &str = "web-ca.pem";
 const WEB_CA_KEY_FILE: &str = "web-ca-key.pem";
@@ -68,9 +70,9 @@ pub struct JoinedFiles<'a> {
 #[derive(Debug)]
 pub struct PairPki {
     membership: Membership,
-    ca: CertificateDer<'static>,
+    pub(super) ca: CertificateDer<'static>,
     ca_with_key: Option<PairCa>,
-    certificate: CertificateDer<'static>,
+    pub(super) certificate: CertificateDer<'static>,
     key: JoinKey,
     settings: Option<Vec<u8>>,
 }
@@ -156,6 +158,7 @@ impl PairPki {
         // An old membership ends before anything of it is replaced.
         let write = Writer { dir };
         write.remove(PAIR_FILE)?;
+        write.remove(NEXT_FILE)?;
         if joined.membership.kind == PairMemberKind::Data {
             let secret = [&answer.ca_key, &answer.web_ca_key].map(Option::as_ref);
             let [Some(ca_key), Some(web_ca_key)] = secret else { return Err(missing()) };
@@ -213,8 +216,11 @@ impl PairPki {
     /// # Errors
     /// [`PkiError::Issue`] when the certificate or key cannot be used.
     pub fn tls(&self, allowed: SharedAllowed) -> Result<PeerTls, PkiError> {
-        let shown = Shown { chain: vec![self.certificate.clone(), self.ca.clone()], key: self.key.der() };
-        Ok(PeerTls::Certificates(Arc::new(PeerCertificates::new(&self.ca, shown, allowed)?)))
+        Ok(PeerTls::Certificates(Arc::new(PeerCertificates::new(&self.ca, self.shown(), allowed)?)))
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        Shown { chain: vec![self.certificate.clone(), self.ca.clone()], key: self.key.der() }
     }
 }
 
@@ -303,8 +309,8 @@ pub(in crate::replication) const fn kind_name(kind: PairMemberKind) -> &'static 
     }
 }
 
-struct Writer<'a> {
-    dir: &'a Path,
+pub(super) struct Writer<'a> {
+    pub(super) dir: &'a Path,
 }
 
 impl Writer<'_> {
@@ -313,11 +319,11 @@ impl Writer<'_> {
         write_private(&path, bytes).map_err(PkiError::io("write", &path))
     }
 
-    fn pem(&self, file: &str, pem: &str) -> Result<(), PkiError> {
+    pub(super) fn pem(&self, file: &str, pem: &str) -> Result<(), PkiError> {
         self.bytes(file, pem.as_bytes())
     }
 
-    fn remove(&self, file: &str) -> Result<(), PkiError> {
+    pub(super) fn remove(&self, file: &str) -> Result<(), PkiError> {
         let path = self.dir.join(file);
         remove_durably(&path).map_err(PkiError::io("remove", &path))
     }
@@ -343,7 +349,7 @@ fn make_dir(dir: &Path) -> Result<(), PkiError> {
     }
 }
 
-fn pem_text(label: &str, der: &[u8]) -> String {
+pub(super) fn pem_text(label: &str, der: &[u8]) -> String {
     let body = data_encoding::BASE64.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     for line in body.as_bytes().chunks(64) {
@@ -361,12 +367,12 @@ fn load_text(dir: &Path, file: &str) -> Result<String, PkiError> {
     String::from_utf8(bytes).map_err(|_| PkiError::Damaged { path, reason: "it is not text".to_owned() })
 }
 
-fn load_certificate(dir: &Path, file: &str) -> Result<CertificateDer<'static>, PkiError> {
+pub(super) fn load_certificate(dir: &Path, file: &str) -> Result<CertificateDer<'static>, PkiError> {
     CertificateDer::from_pem_slice(load_text(dir, file)?.as_bytes())
         .map_err(|error| PkiError::Damaged { path: dir.join(file), reason: error.to_string() })
 }
 
-fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, PkiError> {
+pub(super) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>, PkiError> {
     use io::Read as _;
     let limit = limits::TLS_PEM_BYTES_MAX as u64;
     match fs::File::open(path) {

@@ -65,6 +65,12 @@ pub fn fingerprint(certificate: &[u8]) -> Fingerprint {
     out
 }
 
+/// Until when a certificate is valid, in seconds since the Unix epoch; `None` when it cannot be read.
+pub(super) fn valid_until(certificate: &[u8]) -> Option<i64> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    Some(parsed.validity().not_after.timestamp())
+}
+
 /// The URI of a member.
 pub(super) fn member_uri(cluster: &[u8; 16], member: Member) -> String {
     format!("holdfast://{}/member/{member}", HEXLOWER.encode(cluster))

@@ -10,9 +10,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::PkiError;
-use super::identity::{Fingerprint, fingerprint, member_uri};
+use super::identity::{Fingerprint, fingerprint, member_uri, valid_until};
 use crate::core::failover::Member;
-use crate::limits::{PAIR_BACKDATE_DAYS, PAIR_CERTIFICATE_DAYS, PEER_DER_BYTES_MAX};
+use crate::limits::{PAIR_BACKDATE_DAYS, PAIR_CA_DAYS, PAIR_CERTIFICATE_DAYS, PEER_DER_BYTES_MAX};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
@@ -41,7 +41,7 @@ impl PairCa {
         // No intermediate below it: it signs members, nothing else.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        set_validity(&mut params, now_unix_seconds)?;
+        set_validity(&mut params, now_unix_seconds, (PAIR_CA_DAYS, u64::MAX))?;
         let key = new_key()?;
         let der = params.self_signed(&key).map_err(PkiError::issue)?.der().clone();
         PairCa::of(der, key)
@@ -113,7 +113,9 @@ impl PairCa {
         // Both: members dial each other.
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.use_authority_key_identifier_extension = true;
-        set_validity(&mut params, now_unix_seconds)?;
+        // Nothing is valid that its CA is not.
+        let ca_until = valid_until(&self.der).and_then(|until| u64::try_from(until).ok()).unwrap_or(0);
+        set_validity(&mut params, now_unix_seconds, (PAIR_CERTIFICATE_DAYS, ca_until))?;
         let certificate = params.signed_by(&request.public_key, &self.issuer).map_err(PkiError::issue)?;
         Ok(certificate.der().clone())
     }
@@ -184,11 +186,17 @@ fn named(name: &str) -> CertificateParams {
     params
 }
 
-fn set_validity(params: &mut CertificateParams, now_unix_seconds: i64) -> Result<(), PkiError> {
+/// Valid for so many days, from some time ago on, but never beyond `until_max`.
+fn set_validity(
+    params: &mut CertificateParams,
+    now_unix_seconds: i64,
+    (days, until_max): (u64, u64),
+) -> Result<(), PkiError> {
     let now = u64::try_from(now_unix_seconds).map_err(PkiError::issue)?;
     let from = now.saturating_sub(PAIR_BACKDATE_DAYS * DAY_SECONDS);
+    let until = from.saturating_add(days * DAY_SECONDS).min(until_max);
     params.not_before = date_time_ymd(1970, 1, 1) + Duration::from_secs(from);
-    params.not_after = params.not_before + Duration::from_secs(PAIR_CERTIFICATE_DAYS * DAY_SECONDS);
+    params.not_after = date_time_ymd(1970, 1, 1) + Duration::from_secs(until);
     let mut serial = [0_u8; 16];
     getrandom::fill(&mut serial).map_err(PkiError::issue)?;
     // Positive and never zero (RFC 5280, 4.1.2.2).

@@ -2,15 +2,17 @@
 //! name in a signing request, or let in a certificate that the pair's settings do not name.
 //!
 //! Files, all mode 0600 in `<data>/pair/`: `ca.pem` (the CA), `ca-key.pem` (its key; data nodes only, so that either can
-//! invite), `member.pem` (this member's certificate and key, in one file so that they always match), `settings.bin` (the
-//! pair's settings as they were at joining), `web-ca.pem` and `web-ca-key.pem` (the CA of the HTTPS certificates, shared
-//! by both data nodes), and `pair.toml`, written last: without it nothing else counts.
+//! invite), `member.pem` (this member's certificate and key, in one file so that they always match), `member-next.pem` (the
+//! same of a certificate that the pair does not know yet), `settings.bin` (the pair's settings as they were at joining),
+//! `web-ca.pem` and `web-ca-key.pem` (the CA of the HTTPS certificates, shared by both data nodes), and `pair.toml`, written
+//! last: without it nothing else counts.
 
 mod allowed;
 mod error;
 mod files;
 mod identity;
 mod issue;
+mod renew;
 mod tls;
 
 pub use allowed::{Allowed, AllowedMember, SharedAllowed};
@@ -19,6 +21,7 @@ pub use files::{JoinedFiles, Membership, PairPki, WebCa, install_web_ca, read_we
 pub(super) use files::{kind_name, probe_writable};
 pub use identity::{Fingerprint, PeerIdentity, fingerprint};
 pub use issue::{JoinKey, PairCa};
+pub use renew::Validity;
 pub use tls::{PeerCertificates, PeerTls};
 pub(super) use tls::{pinned_client, verify_issued};
 

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, verify_server_cert_signed_by_trust_anchor};
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls13_signature};
@@ -41,9 +42,14 @@ impl PeerTls {
 
 /// A member's TLS configurations. Sessions are never resumed: every link is judged anew.
 pub struct PeerCertificates {
+    shown: ArcSwap<Configurations>,
+    allowed: SharedAllowed,
+}
+
+/// Both sides of TLS, with the same certificate.
+struct Configurations {
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
-    allowed: SharedAllowed,
 }
 
 impl fmt::Debug for PeerCertificates {
@@ -67,6 +73,26 @@ impl PeerCertificates {
         shown: Shown,
         allowed: SharedAllowed,
     ) -> Result<PeerCertificates, PkiError> {
+        Ok(PeerCertificates { shown: ArcSwap::from_pointee(Configurations::new(ca, shown)?), allowed })
+    }
+
+    /// Shows another certificate on every link that is made from now on.
+    pub(super) fn show(&self, ca: &CertificateDer<'static>, shown: Shown) -> Result<(), PkiError> {
+        self.shown.store(Arc::new(Configurations::new(ca, shown)?));
+        Ok(())
+    }
+
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.shown.load().server)
+    }
+
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.shown.load().client)
+    }
+}
+
+impl Configurations {
+    fn new(ca: &CertificateDer<'static>, shown: Shown) -> Result<Self, PkiError> {
         let provider = provider();
         let mut roots = RootCertStore::empty();
         roots.add(ca.clone()).map_err(PkiError::issue)?;
@@ -94,15 +120,7 @@ impl PeerCertificates {
             .with_client_auth_cert(shown.chain, shown.key)
             .map_err(PkiError::issue)?;
         tighten(&mut client);
-        Ok(PeerCertificates { server: Arc::new(server), client: Arc::new(client), allowed })
-    }
-
-    pub(crate) fn server(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.server)
-    }
-
-    pub(crate) fn client(&self) -> Arc<ClientConfig> {
-        Arc::clone(&self.client)
+        Ok(Self { server: Arc::new(server), client: Arc::new(client) })
     }
 }
 

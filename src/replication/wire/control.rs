@@ -56,6 +56,8 @@ struct HeartbeatProto {
     commit: u64,
     #[prost(message, optional, tag = "5")]
     pairing: Option<PairingProto>,
+    #[prost(bool, tag = "6")]
+    away: bool,
 }
 
 /// A vote or pre-vote asked for.
@@ -157,14 +159,43 @@ impl Wire for Message {
     }
 }
 
+/// How many messages were heard on a control link: the only thing that is said on it in the other direction. It is for
+/// whoever keeps the link, never for the protocol: there a link carries messages one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// All since the link was made.
+    pub messages: u64,
+}
+
+/// Its field is no kind of [`ControlProto`]: older builds skip it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HeardProto {
+    #[prost(uint64, tag = "100")]
+    messages: u64,
+}
+
+impl Wire for Heard {
+    const CLASS: Class = Class::Control;
+
+    fn encode(&self, out: &mut BytesMut) -> Option<Bytes> {
+        put(out, &HeardProto { messages: self.messages });
+        None
+    }
+
+    fn decode(bytes: Bytes) -> Result<Option<Self>, WireError> {
+        Ok(Some(Self { messages: HeardProto::decode(bytes)?.messages }))
+    }
+}
+
 pub(super) fn to_proto(message: &Message) -> ControlProto {
     let kind = match *message {
-        Message::Heartbeat { epoch, active, log, commit, pairing } => Kind::Heartbeat(HeartbeatProto {
+        Message::Heartbeat { epoch, active, log, commit, pairing, away } => Kind::Heartbeat(HeartbeatProto {
             epoch: epoch.0,
             active,
             log: Some(log_end_to(log)),
             commit,
             pairing: Some(pairing_to(pairing)),
+            away,
         }),
         Message::PreVote { epoch, log } => {
             Kind::PreVote(VoteProto { epoch: epoch.0, log: Some(log_end_to(log)), handed_over: false })
@@ -200,6 +231,7 @@ pub(super) fn from_proto(proto: &ControlProto) -> Option<Message> {
             log: log_end_from(it.log?),
             commit: it.commit,
             pairing: pairing_from(it.pairing?)?,
+            away: it.away,
         },
         Kind::PreVote(it) => Message::PreVote { epoch: Epoch(it.epoch), log: log_end_from(it.log?) },
         Kind::PreVoteAnswer(it) => {

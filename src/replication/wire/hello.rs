@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 
-use super::{Class, WireError, bounded, cluster_id, one_line, owned, put};
+use super::{Class, WireError, bounded, cluster_id, digest, one_line, owned, put};
 use crate::core::failover::{Epoch, Member};
 use crate::limits;
 
@@ -32,6 +32,8 @@ pub struct Hello {
     pub client_url: String,
     /// Its wall clock in Unix milliseconds, so that a clock that is wrong is told.
     pub now_ms: u64,
+    /// SHA-256 of the certificate that it wants to show from now on, as soon as the pair's settings name it.
+    pub next_certificate: Option<[u8; 32]>,
 }
 
 /// The accepting side's answer: the same of itself, and where its log begins and ends.
@@ -91,6 +93,8 @@ struct HelloProto {
     client_url: String,
     #[prost(uint64, tag = "11")]
     now_ms: u64,
+    #[prost(bytes = "bytes", optional, tag = "12")]
+    next_certificate: Option<Bytes>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -156,6 +160,7 @@ impl Hello {
             version: self.version.clone(),
             client_url: self.client_url.clone(),
             now_ms: self.now_ms,
+            next_certificate: self.next_certificate.as_ref().map(|print| owned(print)),
         }
     }
 
@@ -175,6 +180,10 @@ impl Hello {
             version: one_line(&proto.version, limits::PEER_VERSION_BYTES_MAX),
             client_url: one_line(&proto.client_url, limits::PAIR_CLIENT_URL_BYTES_MAX),
             now_ms: proto.now_ms,
+            next_certificate: proto
+                .next_certificate
+                .map(|print| digest(&print, "the fingerprint of a certificate"))
+                .transpose()?,
         })
     }
 }

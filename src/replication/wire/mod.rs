@@ -18,6 +18,7 @@ use std::fmt;
 use bytes::{Bytes, BytesMut};
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
 
+pub use control::Heard;
 pub use hello::{Hello, Refused, Reply, Welcome};
 pub use join::{JoinAnswer, JoinMessage, JoinRequest};
 pub use log::{LogMessage, Ship};

@@ -52,8 +52,15 @@ fn pairing() -> impl Strategy<Value = Pairing> {
 
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
-        (epoch(), any::<bool>(), log_end(), any::<u64>(), pairing()).prop_map(
-            |(epoch, active, log, commit, pairing)| Message::Heartbeat { epoch, active, log, commit, pairing }
+        (epoch(), any::<[bool; 2]>(), log_end(), any::<u64>(), pairing()).prop_map(
+            |(epoch, [active, away], log, commit, pairing)| Message::Heartbeat {
+                epoch,
+                active,
+                log,
+                commit,
+                pairing,
+                away
+            }
         ),
         (epoch(), log_end()).prop_map(|(epoch, log)| Message::PreVote { epoch, log }),
         (epoch(), any::<bool>(), epoch()).prop_map(|(epoch, granted, own)| Message::PreVoteAnswer {
@@ -88,6 +95,7 @@ fn hello(class: Class) -> Hello {
         version: "1.2.3".to_owned(),
         client_url: "https://chat.example".to_owned(),
         now_ms: 1_700_000_000_000,
+        next_certificate: None,
     }
 }
 
@@ -261,7 +269,8 @@ fn the_bytes_stay_the_same() {
     let paired = Pairing { version: 4, epoch, active: 2, state: PairingState::Paired { standby: 1 } };
     let solo = PairingState::Solo { epoch, from: 9 };
     let control = [
-        Message::Heartbeat { epoch, active: true, log, commit: 299, pairing: paired },
+        Message::Heartbeat { epoch, active: true, log, commit: 299, pairing: paired, away: false },
+        Message::Heartbeat { epoch, active: false, log, commit: 299, pairing: paired, away: true },
         Message::PreVote { epoch, log },
         Message::PreVoteAnswer { epoch, granted: true, own: Epoch::new(2, 1) },
         Message::Vote { epoch, log, handed_over: true },
@@ -359,4 +368,26 @@ fn what_a_peer_says_cannot_break_a_log_line() {
     let Reply::Refused(refused) = Reply::decode(out.freeze()).unwrap() else { panic!("no refusal") };
     assert_eq!((refused.code.as_str(), refused.text.as_str()), ("peer_refused", "a b [31m"));
     assert_eq!(one_line("ééé", 3), "é");
+}
+
+#[test]
+fn what_later_builds_added_is_read_and_is_nothing_to_earlier_ones() {
+    let plain = hello(Class::Control);
+    let renewing = Hello { next_certificate: Some([9; 32]), ..plain.clone() };
+    let bytes = |hello: &Hello| {
+        let mut out = BytesMut::new();
+        hello.encode(&mut out);
+        out.freeze()
+    };
+    assert_eq!(Hello::decode(bytes(&renewing)).unwrap(), renewing);
+    assert!(bytes(&renewing).starts_with(&bytes(&plain)), "only added behind the rest");
+    let mut short = BytesMut::from(&bytes(&plain)[..]);
+    short.extend_from_slice(&[12 << 3 | 2, 1, 9]);
+    assert!(Hello::decode(short.freeze()).is_err(), "a fingerprint has 32 bytes");
+
+    let mut out = BytesMut::new();
+    Heard { messages: 300 }.encode(&mut out);
+    let heard = out.freeze();
+    assert_eq!(Heard::decode(heard.clone()).unwrap(), Some(Heard { messages: 300 }));
+    assert_eq!(Message::decode(heard).unwrap(), None, "the protocol never sees it");
 }

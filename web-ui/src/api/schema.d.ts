@@ -1137,6 +1137,11 @@ export interface components {
             error?: string | null;
             /**
              * Format: int64
+             * @description How long a message took there and back, in milliseconds; null while the link is down or nothing was measured yet.
+             */
+            rtt_ms?: number | null;
+            /**
+             * Format: int64
              * @description For how long it has been so, in milliseconds.
              */
             since_ms: number;
@@ -1773,6 +1778,13 @@ export interface components {
             automatic_failover_obstacle?: string | null;
             /**
              * Format: int64
+             * @description Days for which this node's certificate for the pair, and the pair's CA, are valid. Null without a pair.
+             */
+            certificate_days_left?: number | null;
+            /** @description What has to be done about them by a person, when that is soon; null otherwise: a node renews its certificate itself. */
+            certificate_warning?: string | null;
+            /**
+             * Format: int64
              * @description Up to where records are known to be committed.
              */
             committed_index: number;
@@ -1818,6 +1830,8 @@ export interface components {
             paired: boolean;
             /** @description The pairing that was agreed on. */
             pairing: components["schemas"]["PairingReport"];
+            /** @description Whether the other data node acknowledges records, as far as it said: not while its disk is full, nor when it stops. */
+            peer_takes_records: boolean;
             /** @description Whether every acknowledged record is on both data nodes. */
             protected: boolean;
             /** @description Records that were on this node only and are kept apart. */
@@ -1983,11 +1997,21 @@ export interface components {
             from_index: number;
             /**
              * Format: int64
+             * @description While it is being proposed: how many of its records the active has dealt with.
+             */
+            proposed?: number | null;
+            /**
+             * Format: int64
              * @description How many records it has.
              */
             records: number;
             /** @description Whether everything in it was proposed to the active again. */
             salvaged: boolean;
+            /**
+             * Format: int64
+             * @description And how many it has to deal with; some records need not be proposed again.
+             */
+            to_propose?: number | null;
         };
         /** @description How far one has read. */
         ReadBody: {

@@ -115,8 +115,37 @@ impl DataMember {
         if self.durable.witness.is_none() {
             self.learn_pairing(pairing);
         }
-        if active && self.durable.epoch.member() == from {
-            self.follow(from, commit);
+        if self.durable.epoch.member() == from {
+            if active { self.follow(from, commit) } else { self.active_resigned() }
+        }
+    }
+
+    /// The active that it follows says that it is not active any more: it hears nobody, is about to stop, or was started
+    /// again. There is nothing to wait for. Votes decide, so that a late message costs nothing.
+    fn active_resigned(&mut self) {
+        if matches!(self.state, State::Standby(Standby { following: true, asking: false, .. })) {
+            self.ask();
+        }
+    }
+
+    /// The peer says whether its acks are worth waiting for. This decides only for how long: whether the active may go on
+    /// alone is asked for and recorded as ever. It may come late, when the peer is back already: then the next heartbeat
+    /// takes it back.
+    pub(super) fn peer_is_away(&mut self, away: bool) {
+        self.seen.peer_away = away;
+        let State::Active(active) = &mut self.state else { return };
+        if std::mem::replace(&mut active.away, away) == away {
+            return;
+        }
+        if self.mutation == Some(Mutation::GoodbyeEntitles) && away {
+            active.solo = true;
+            return self.try_commit();
+        }
+        if away {
+            self.watch_acks();
+        } else {
+            // What it acknowledged before it went may be all there is.
+            self.ask_paired();
         }
     }
 
@@ -186,6 +215,18 @@ impl DataMember {
                 active.watched = written;
                 active.overdue &= watched == 0;
             }
+        }
+        if waits {
+            self.expect_no_ack();
+        }
+    }
+
+    /// A record waits for a peer that said that it acknowledges nothing: what is otherwise done after `solo_after` is done
+    /// at once.
+    fn expect_no_ack(&mut self) {
+        let State::Active(active) = &self.state else { return };
+        if active.away && !active.overdue && !active.probing && active.acked < self.log.index {
+            self.arm(Timer::AckOverdue, 0);
         }
     }
 

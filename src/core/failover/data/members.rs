@@ -19,10 +19,12 @@ impl DataMember {
         self.dirty = true;
         if old.0 != peer {
             self.seen.peer_ms = None;
+            self.seen.peer_away = false;
         }
         if old.1 != witness {
             self.seen.witness_ms = None;
             self.seen.witness_empty = false;
+            self.unheard_beats = 0;
         }
         match self.state {
             State::Active(active) => self.active_members_changed(active, old, was_lone),
@@ -43,6 +45,7 @@ impl DataMember {
             // What is known of the witness stays: a request to it may still be under way.
             active.acked = 0;
             active.closing = false;
+            active.away = false;
         }
         if old.1 != witness {
             // What was agreed with the old one means nothing to the new one, and nothing can be under way to it.

@@ -33,6 +33,14 @@ pub struct DataMember {
     /// Up to where `Effect::Commit` was given.
     commit: u64,
     pub(super) state: State,
+    /// The own disk takes no records.
+    full: bool,
+    /// The process is about to stop: this node takes part in nothing any more.
+    leaving: bool,
+    /// The others are told at the end of this step how this node stands.
+    announce: bool,
+    /// Heartbeats sent since the witness was heard.
+    pub(super) unheard_beats: u8,
     /// What people are told to wait for; none when nothing was said yet.
     pub(super) waiting: Option<WaitingFor>,
     pub(super) seen: Seen,
@@ -95,6 +103,8 @@ pub(super) struct Active {
     watched: u64,
     /// The peer did not vote and is presumably gone: its first ack is not waited for as long as usual.
     hurry: bool,
+    /// The peer said that it acknowledges nothing for now: it is not waited for.
+    away: bool,
     isolated: bool,
     /// Without a witness: has asked whether the reference answers, to go on alone.
     probing: bool,
@@ -153,6 +163,7 @@ pub(super) struct Seen {
     exposed_ms: Option<u64>,
     peer_log: LogEnd,
     peer_commit: u64,
+    peer_away: bool,
     /// The witness's record, whatever its epoch: newer than the own copy.
     witness_empty: bool,
 }
@@ -169,6 +180,10 @@ impl DataMember {
             log,
             commit: 0,
             state: State::Standby(Standby::default()),
+            full: false,
+            leaving: false,
+            announce: false,
+            unheard_beats: 0,
             waiting: None,
             seen: Seen::default(),
             out: Vec::new(),
@@ -186,10 +201,13 @@ impl DataMember {
     pub fn step(&mut self, input: Input, now_ms: u64) -> Vec<Effect> {
         self.seen.now_ms = now_ms;
         match input {
+            _ if self.leaving => {}
             Input::Members { peer, witness } => self.change_members(peer, witness),
             Input::Removed => self.remove(),
             Input::Settings(settings) => self.settings = settings,
+            Input::Room { full } => self.room(full),
             _ if self.durable.removed => {}
+            Input::Leave => self.leave(),
             Input::Start => self.start(),
             Input::Fired(timer) => self.fired(timer),
             Input::Received { from, message } => self.received(from, message),
@@ -204,6 +222,9 @@ impl DataMember {
         }
         if self.dirty {
             self.persist();
+        }
+        if std::mem::take(&mut self.announce) {
+            self.send_heartbeats();
         }
         std::mem::take(&mut self.out)
     }
@@ -235,6 +256,7 @@ impl DataMember {
     fn beat(&mut self) {
         self.arm(Timer::Heartbeat, self.settings.heartbeat_ms);
         self.send_heartbeats();
+        self.unheard_beats = self.unheard_beats.saturating_add(1);
         match self.state {
             // The witness may have heard the active a moment later than this node: it is asked again soon.
             State::Standby(Standby { asking: true, .. }) => self.ask_for_pre_votes(),
@@ -258,7 +280,11 @@ impl DataMember {
         if from == NOBODY || from == self.me || (Some(from) != peer && Some(from) != witness) {
             return;
         }
-        self.reached(from);
+        // An active that says that it is not one any more is not what is waited for.
+        let own = self.durable.epoch;
+        let resigned = matches!(message, Message::Heartbeat { epoch, active: false, .. }
+            if epoch == own && epoch.member() == from);
+        self.reached(from, resigned);
         if let Message::PreVote { epoch, log } = message {
             return self.answer_pre_vote(from, epoch, log);
         }
@@ -274,8 +300,9 @@ impl DataMember {
             return self.refuse_old(from, &message);
         }
         match message {
-            Message::Heartbeat { active, log, commit, pairing, .. } if Some(from) == peer => {
+            Message::Heartbeat { active, log, commit, pairing, away, .. } if Some(from) == peer => {
                 self.peer_beats((from, active), log, (commit, pairing));
+                self.peer_is_away(away);
             }
             Message::Heartbeat { pairing, .. } | Message::PairingIs { pairing, .. } if Some(from) == witness => {
                 self.witness_says(pairing);
@@ -346,12 +373,33 @@ impl DataMember {
     fn send_heartbeat(&mut self, to: Member) {
         let message = Message::Heartbeat {
             epoch: self.durable.epoch,
-            active: matches!(self.state, State::Active(_)),
+            active: self.can_be_relied_on(),
             log: self.log,
             commit: self.commit,
             pairing: self.durable.pairing,
+            away: self.full || self.leaving,
         };
         self.send(to, message);
+    }
+
+    /// An active that hears nobody acknowledges nothing, so the others must not rely on it: it may well be heard, and then
+    /// nobody would take over.
+    fn can_be_relied_on(&self) -> bool {
+        let State::Active(active) = &self.state else { return false };
+        (!active.isolated || self.mutation == Some(Mutation::IsolatedIsActive)) && !self.leaving
+    }
+
+    /// The own disk takes records again, or no more: told at once, so that nobody waits for this node's acks.
+    fn room(&mut self, full: bool) {
+        if std::mem::replace(&mut self.full, full) != full && !self.durable.removed {
+            self.send_heartbeats();
+        }
+    }
+
+    /// The last word: nobody need wait for this node.
+    fn leave(&mut self) {
+        self.leaving = true;
+        self.send_heartbeats();
     }
 
     /// No other member: nobody to ask, nobody to wait for.

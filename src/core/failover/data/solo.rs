@@ -6,11 +6,19 @@
 
 use super::{Active, DataMember, Message, Mutation, Notice, Pairing, PairingState, State, Timer};
 
+/// How many heartbeats the witness may leave unanswered before it counts as not heard: fewer than pass in `solo_after`.
+const UNHEARD_BEATS_MAX: u8 = 2;
+
 impl DataMember {
     /// The standby is overdue (or the operator said so): asks for the right to go on alone.
     pub(super) fn ask_alone(&mut self) {
         let State::Active(active) = self.state else { return };
         let Some(witness) = self.durable.witness else { return self.go_alone() };
+        // One that is not heard cannot entitle. But it may hear the request and grant it, and from then on nobody else
+        // could be elected: an active that is heard and hears nobody would be the end of the pair.
+        if self.unheard_beats > UNHEARD_BEATS_MAX && self.mutation != Some(Mutation::AsksUnheard) {
+            return;
+        }
         // Before the witness was heard in this epoch nobody knows which version to ask on.
         if let Some(known) = active.known {
             let epoch = self.durable.epoch;
@@ -43,7 +51,7 @@ impl DataMember {
         };
         let caught_up = active.started > 0 && active.acked >= everything;
         let by_mistake = self.mutation == Some(Mutation::NewPeerIsPaired) && active.started > 0;
-        if active.pending.is_some() || !(caught_up || by_mistake) {
+        if active.pending.is_some() || active.away || !(caught_up || by_mistake) {
             return;
         }
         let record = if self.durable.witness.is_some() { active.known } else { Some(self.durable.pairing) };
@@ -81,7 +89,8 @@ impl DataMember {
     pub(super) fn close_up(&mut self) {
         let State::Active(active) = &mut self.state else { return };
         let near = active.started > 0 && active.acked >= active.started.max(active.commit_at_beat);
-        if (active.solo || active.forced) && !active.closing && near && active.pending.is_none() {
+        let waits = active.closing || active.away || active.pending.is_some();
+        if (active.solo || active.forced) && near && !waits {
             active.closing = true;
             self.watch_acks();
         }
@@ -188,6 +197,8 @@ impl DataMember {
         if !std::mem::replace(&mut active.isolated, true) {
             self.emit(super::Effect::Isolate(true));
             self.notice(Notice::Isolated);
+            // Heard perhaps although it hears nobody: then somebody takes over at once.
+            self.announce = true;
         }
     }
 
@@ -196,6 +207,7 @@ impl DataMember {
         if std::mem::replace(&mut active.isolated, false) {
             self.emit(super::Effect::Isolate(false));
             self.notice(Notice::Reached);
+            self.announce = true;
             self.try_commit();
         }
     }

@@ -36,6 +36,7 @@ impl DataMember {
             isolated: own.is_some_and(|active| active.isolated),
             forced: own.is_some_and(|active| active.forced),
             peer: self.durable.peer.map(|member| contact(member, self.seen.peer_ms)),
+            peer_away: self.seen.peer_away,
             witness: self.durable.witness.map(|member| contact(member, self.seen.witness_ms)),
             not_automatic: self.not_automatic(now_ms, active.is_some()),
             switchover: own.is_some_and(|active| active.hold != Hold::None),

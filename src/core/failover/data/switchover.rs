@@ -9,6 +9,7 @@ impl DataMember {
         let refused = match &self.state {
             _ if self.durable.peer.is_none() => Some(Refused::NoPeer),
             State::Active(active) if active.hold != Hold::None => Some(Refused::UnderWay),
+            State::Active(active) if active.away => Some(Refused::PeerAway),
             State::Active(active) => {
                 let holds_all = active.started > 0 && active.acked >= active.started && !active.isolated;
                 (self.alone(active) || !holds_all).then_some(Refused::Exposed)
@@ -48,7 +49,7 @@ impl DataMember {
 
     /// The active of the present epoch asks this node to stand.
     pub(super) fn handed_over(&mut self, from: Member, index: u64) {
-        if self.durable.epoch.member() == from && self.acknowledgeable() >= index && index > 0 {
+        if self.durable.epoch.member() == from && self.acknowledgeable() >= index && index > 0 && !self.full {
             self.stand(true);
         }
     }

@@ -1,6 +1,6 @@
 //! Standing for election, voting, promotion.
 
-use super::{Active, DataMember, Effect, Epoch, LogEnd, Member, Message, Mutation, NOBODY, Notice, Pairing};
+use super::{Active, DataMember, Effect, Epoch, LogEnd, Member, Message, Mutation, Notice, Pairing};
 use super::{PairingState, Standby, State, Timer, WaitingFor};
 
 /// How a node came to be active.
@@ -194,6 +194,7 @@ impl DataMember {
     fn fresh_active(&self, how: Promotion, alone: bool) -> Active {
         let mut active =
             Active { solo: alone, forced: how.forced && !alone, hurry: how.peer_gone, ..Active::default() };
+        active.away = self.seen.peer_away;
         if self.mutation == Some(Mutation::AnySoloEntitles) && self.durable.pairing.version > 0 {
             active.known = Some(self.durable.pairing);
             active.solo |= matches!(self.durable.pairing.state,
@@ -203,12 +204,13 @@ impl DataMember {
     }
 
     /// Something of another member arrived.
-    pub(super) fn reached(&mut self, from: Member) {
+    pub(super) fn reached(&mut self, from: Member, resigned: bool) {
         let now_ms = Some(self.seen.now_ms);
         if Some(from) == self.durable.peer {
             self.seen.peer_ms = now_ms;
         } else {
             self.seen.witness_ms = now_ms;
+            self.unheard_beats = 0;
         }
         match &mut self.state {
             State::Active(active) => {
@@ -218,7 +220,7 @@ impl DataMember {
                 }
             }
             // As long as the peer is heard, votes decide.
-            State::Standby(_) | State::Candidate if from != NOBODY => self.arm_promotion(self.promotion_delay_ms()),
+            State::Standby(_) | State::Candidate if !resigned => self.arm_promotion(self.promotion_delay_ms()),
             State::Standby(_) | State::Candidate => {}
         }
     }

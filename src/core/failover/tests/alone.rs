@@ -159,6 +159,7 @@ fn pairings_are_ordered_by_epoch_and_version() {
         log: LogEnd::default(),
         commit: 0,
         pairing,
+        away: false,
     };
     node.hear(A, beat(paired(2, A)));
     assert_eq!(node.member.durable().pairing, solo(3, Epoch::new(1, A)));

@@ -2,6 +2,7 @@
 //! the first check of the design) are here by name; `tests/model` finds them again by search.
 
 mod alone;
+mod away;
 mod fence;
 mod members;
 mod status;
@@ -130,7 +131,10 @@ impl Node {
     /// A heartbeat of the peer, which is active in the present epoch.
     fn beat(&mut self, from: Member, commit: u64, pairing: Pairing) -> Vec<Effect> {
         let epoch = self.epoch();
-        self.hear(from, Message::Heartbeat { epoch, active: true, log: LogEnd::default(), commit, pairing })
+        self.hear(
+            from,
+            Message::Heartbeat { epoch, active: true, log: LogEnd::default(), commit, pairing, away: false },
+        )
     }
 }
 

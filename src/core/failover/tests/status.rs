@@ -11,7 +11,14 @@ fn an_active_tells_whether_it_is_protected_and_since_when_not() {
     node.now_ms = 1_000;
     node.hear(
         B,
-        Message::Heartbeat { epoch: node.epoch(), active: false, log: log(2, A, 6), commit: 6, pairing: paired(4, A) },
+        Message::Heartbeat {
+            epoch: node.epoch(),
+            active: false,
+            log: log(2, A, 6),
+            commit: 6,
+            pairing: paired(4, A),
+            away: false,
+        },
     );
     let status = node.member.status(1_200);
     assert_eq!((status.role, status.active, status.protected), (Role::Active, Some(A), true));

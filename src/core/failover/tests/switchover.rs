@@ -13,7 +13,17 @@ fn active() -> Node {
 fn the_old_actives_vote_promotes_the_standby() {
     let (mut old, mut new) = (active(), Node::new(B, Some(W), log(1, A, 5)));
     let epoch = Epoch::new(2, A);
-    new.hear(A, Message::Heartbeat { epoch, active: true, log: log(2, A, 6), commit: 0, pairing: Pairing::default() });
+    new.hear(
+        A,
+        Message::Heartbeat {
+            epoch,
+            active: true,
+            log: log(2, A, 6),
+            commit: 0,
+            pairing: Pairing::default(),
+            away: false,
+        },
+    );
     new.equal(7);
     new.sync(log(2, A, 7));
     old.write(7);

@@ -109,7 +109,14 @@ fn a_lower_epoch_is_told_the_higher_one() {
     let mut node = Node::new(A, Some(W), log(1, A, 5));
     node.elect(W, 6);
     let old = Epoch::new(1, B);
-    let beat = Message::Heartbeat { epoch: old, active: true, log: log(1, B, 9), commit: 9, pairing: paired(1, B) };
+    let beat = Message::Heartbeat {
+        epoch: old,
+        active: true,
+        log: log(1, B, 9),
+        commit: 9,
+        pairing: paired(1, B),
+        away: false,
+    };
     assert_eq!(sent(&node.hear(B, beat)), [(B, Message::Stale { epoch: Epoch::new(2, A) })]);
     assert_eq!(granted(&node.hear(B, ask(old, log(9, B, 9)))), Some(false));
     assert_eq!(node.role(), Role::Active);

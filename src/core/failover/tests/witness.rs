@@ -124,6 +124,7 @@ fn it_helps_nobody_against_an_active_that_it_hears() {
         log: LogEnd::default(),
         commit: 0,
         pairing: Pairing::default(),
+        away: false,
     };
     let mut witness = witness(paired(1, A));
     hear(&mut witness, A, beat(true));

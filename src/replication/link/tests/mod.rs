@@ -37,6 +37,7 @@ fn own_hello(member: Member, class: Class) -> Hello {
         version: "0.1.0".to_owned(),
         client_url: format!("https://10.0.0.{member}"),
         now_ms: 1,
+        next_certificate: None,
     }
 }
 

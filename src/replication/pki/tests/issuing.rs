@@ -48,9 +48,14 @@ impl Issuing {
         };
         let membership = Membership { cluster: CLUSTER, member, kind };
         let joined = JoinedFiles { key: &key, answer: &answer, membership };
-        let pki = PairPki::store_joined(&self.dir.path().join(format!("pair-{member}")), &joined).unwrap();
+        let pki = PairPki::store_joined(&self.dir_of(member), &joined).unwrap();
         self.allow(member, &pki);
         pki
+    }
+
+    /// The pair directory of a member.
+    pub(in crate::replication) fn dir_of(&self, member: Member) -> std::path::PathBuf {
+        self.dir.path().join(format!("pair-{member}"))
     }
 
     pub(in crate::replication) fn allow(&self, member: Member, pki: &PairPki) {

@@ -154,3 +154,52 @@ fn the_settings_say_who_is_allowed() {
     let certificate = PeerIdentity { cluster: CLUSTER, member: 1, fingerprint: [9; 32] };
     assert_eq!(allowed.check(1, Some(&certificate)).unwrap_err().code(), "peer_certificate_replaced");
 }
+
+#[test]
+fn a_certificate_is_renewed_in_time_and_people_are_told_when_it_cannot_be() {
+    const DAY: i64 = 24 * 3600;
+    let issuing = issuing::Issuing::new();
+    let pki = issuing.member(1, PairMemberKind::Data);
+    let (now, validity) = (now_seconds(), pki.validity());
+    assert_eq!((validity.certificate_until - now) / DAY, 3_650 - 30, "back-dated");
+    assert_eq!((validity.ca_until - now) / DAY, 10_950 - 30);
+    assert!(!validity.is_due(now) && validity.trouble(now).is_none());
+    let late = validity.certificate_until - 300 * DAY;
+    assert!(validity.is_due(late), "a year before the end");
+    assert!(validity.trouble(late).is_none(), "it renews it by itself");
+    let very_late = validity.certificate_until - 89 * DAY;
+    assert!(validity.trouble(very_late).unwrap().contains("pair renew"), "that did not happen");
+    assert_eq!(validity.days_left(validity.certificate_until + 1), -1);
+    assert!(validity.text(validity.certificate_until + 3 * DAY).contains("expired 3 days ago"));
+    let witness = issuing.member(3, PairMemberKind::Witness).validity();
+    assert!(!witness.is_due(late), "it has no key to sign one");
+    assert!(witness.trouble(very_late).unwrap().contains("witness --join"));
+    // At the end of the CA another certificate would gain nothing.
+    let end = super::Validity { certificate_until: validity.ca_until, ..validity };
+    let last_days = end.ca_until - 80 * DAY;
+    assert!(!end.is_due(last_days));
+    assert!(end.trouble(last_days).unwrap().contains("anew"));
+}
+
+#[test]
+fn another_certificate_takes_the_place_of_the_first_at_once() {
+    let issuing = issuing::Issuing::new();
+    let pki = issuing.member(1, PairMemberKind::Data);
+    let dir = issuing.dir_of(1);
+    let tls = pki.tls(issuing.allowed.clone()).unwrap();
+    assert_eq!(PairPki::next(&dir).unwrap(), None);
+    let next = pki.prepare(&dir, now_seconds()).unwrap();
+    assert_eq!(PairPki::next(&dir).unwrap(), Some(next));
+    assert_eq!(PairPki::load(&dir).unwrap().unwrap().as_allowed(), pki.as_allowed(), "not shown yet");
+    let renewed = PairPki::install_next(&dir, &tls).unwrap();
+    assert_eq!(renewed.as_allowed().fingerprint, next);
+    assert_ne!(next, pki.as_allowed().fingerprint);
+    assert_eq!(renewed.membership(), pki.membership());
+    assert_eq!(PairPki::load(&dir).unwrap().unwrap().as_allowed(), renewed.as_allowed());
+    assert_eq!(PairPki::next(&dir).unwrap(), None);
+    // No certificate outlasts the CA.
+    let late = pki.validity().ca_until - 24 * 3600;
+    pki.prepare(&dir, late).unwrap();
+    assert_eq!(PairPki::install_next(&dir, &tls).unwrap().validity().certificate_until, pki.validity().ca_until);
+    assert!(matches!(issuing.member(3, PairMemberKind::Witness).prepare(&dir, late), Err(PkiError::NoCaKey)));
+}
