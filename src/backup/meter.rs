@@ -11,7 +11,7 @@ use crate::limits::BACKUP_PROGRESS_BYTES;
 /// Who looks on.
 #[derive(Clone, Copy)]
 pub struct Watch<'a> {
-    /// Told about progress, from several threads, some times a second.
+    /// Told about progress, from several threads: after every part, and every few megabytes of a large one. Must not block.
     pub progress: &'a (dyn Fn(&Progress) + Sync),
     /// Ends the work soon after it is cancelled.
     pub cancel: &'a CancellationToken,

@@ -17,6 +17,7 @@ use super::super::meter::{Meter, Phase};
 use super::super::repository::{Cache, Listed, Repository, chain};
 use super::{Job, Source, previous_of};
 use crate::blobs::BlobHash;
+use crate::limits::BACKUP_EXTRA_BYTES_MAX;
 use crate::oplog::LogReader;
 use crate::projection::ProjectionError;
 use crate::projection::snapshot::{self, SnapshotInfo};
@@ -336,6 +337,10 @@ impl Plan {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(BackupError::io("look up", &extra.path)(error)),
             };
+            if bytes > BACKUP_EXTRA_BYTES_MAX {
+                let what = format!("{} bytes are too many for a file of the node", bytes);
+                return Err(BackupError::Part { path: extra.name.clone(), what });
+            }
             let content = Content::File(extra.path.clone());
             self.pieces.push(Piece { path, kind: Some(PartKind::Extra), content, bytes, key: None });
         }

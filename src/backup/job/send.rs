@@ -14,7 +14,7 @@ use super::journal::{Journal, Stored};
 use super::plan::{Content, Piece, Plan};
 use super::{Job, Source};
 use crate::blobs::{BlobError, BlobHash};
-use crate::limits::{BACKUP_EXTRA_BYTES_MAX, BACKUP_WORKERS_MAX, BACKUP_ZSTD_LEVEL};
+use crate::limits::{BACKUP_WORKERS_MAX, BACKUP_ZSTD_LEVEL};
 
 /// Counts and hashes what is read through it.
 pub(super) struct Hashing<R> {
@@ -148,8 +148,7 @@ impl Sender<'_> {
         let result = match &piece.content {
             Content::File(path) => {
                 let file = File::open(path).map_err(BackupError::io("open", path))?;
-                let limit = if piece.kind == Some(super::PartKind::Extra) { BACKUP_EXTRA_BYTES_MAX } else { u64::MAX };
-                self.put(piece, file.take(limit))
+                self.put(piece, file)
             }
             Content::Log(first, last) => self.put_log(piece, (*first, *last)),
             Content::Blob(hash) => match self.source.blobs.get(hash) {

@@ -206,6 +206,41 @@ fn names_grow_although_the_clock_stands_still() {
 }
 
 #[test]
+fn backups_beside_a_busy_node_join_and_prove_its_state() {
+    let mut rig = Rig::new();
+    rig.traffic(20);
+    let (source, repository) = (rig.source.clone(), rig.repository.clone());
+    let kinds = [BackupKind::Full, BackupKind::Incremental, BackupKind::Incremental, BackupKind::Full];
+    let made: Vec<Manifest> = std::thread::scope(|scope| {
+        let backups = scope.spawn(move || {
+            let one = |kind| back_up(&source, &repository, &Job { kind, recipients: Vec::new() }).unwrap().made;
+            kinds.into_iter().filter_map(one).map(|made| made.manifest).collect::<Vec<_>>()
+        });
+        while !backups.is_finished() {
+            rig.traffic(10);
+        }
+        backups.join().unwrap()
+    });
+    rig.traffic(10);
+    let made = [made, vec![rig.back_up(BackupKind::Incremental, &[]).unwrap().made.unwrap().manifest]].concat();
+    let log = rig.dir.path().join("joined");
+    for manifest in &made {
+        unpack_log(&rig, manifest, &[], &log);
+        assert_eq!(
+            manifest.until.chain,
+            data_encoding::HEXLOWER.encode(&rig.source.log.chain_hash_at(manifest.until.index).unwrap())
+        );
+    }
+    let report = crate::oplog::verify(&log, &mut |_| {}).unwrap();
+    assert_eq!((&report.findings[..], report.last.unwrap()), (&[][..], rig.writer.position()));
+    let hash = rig.source.projection.state_hash().1;
+    assert_eq!(made.last().unwrap().state_hash, Some(data_encoding::HEXLOWER.encode(&hash.to_bytes())));
+    let listed = rig.repository.list(None).unwrap();
+    assert_eq!(chain(&listed, &made.last().unwrap().name()).unwrap().len(), 2);
+    assert_eq!(verify(&rig.repository).findings, []);
+}
+
+#[test]
 fn what_is_known_of_the_repository_is_read_again_when_the_scratch_folder_is_lost() {
     for recipients in [vec![], vec![Identity::generate().recipient()]] {
         let mut rig = Rig::new();
