@@ -665,6 +665,47 @@ pub const BACKUP_COPY_BYTES: usize = 1 << 20;
 pub const BACKUP_RETRIES_MAX: usize = 4;
 /// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
 pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;
+/// Backup targets: each costs its own copy of everything.
+pub const BACKUP_TARGETS_MAX: usize = 8;
+/// Backup schedules.
+pub const BACKUP_SCHEDULES_MAX: usize = 16;
+/// Public keys that backups are encrypted for: each part has a header line for each.
+pub const BACKUP_RECIPIENTS_MAX: usize = 16;
+/// Bytes of the name of a target or a schedule: it stands in commands and metrics.
+pub const BACKUP_NAME_BYTES_MAX: usize = 32;
+/// Bytes of any other text of the backups' settings: paths and URLs.
+pub const BACKUP_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a password or private key: the longest RSA key in OpenSSH's form has about 6 KB.
+pub const BACKUP_SECRET_BYTES_MAX: usize = 8 << 10;
+/// Backups of one kind that a retention may keep.
+pub const BACKUP_KEPT_MAX: u32 = 10_000;
+/// A standby makes backups only while it heard the active node within this time.
+pub const BACKUP_ACTIVE_HEARD_MS: u64 = 5_000;
+/// The active node makes the backups itself when the standby has not been in step for this long: long enough that the standby
+/// has noticed and given up, and that a restart of it does not move the work to and fro.
+pub const BACKUP_TAKE_OVER_MS: u64 = 30_000;
+/// A standby that is further behind than this catches up first.
+pub const BACKUP_LAG_RECORDS_MAX: u64 = 100_000;
+/// Between two runs of the continuous mode: a minute is what may be lost with both nodes.
+pub const BACKUP_CONTINUOUS_SECONDS: u64 = 60;
+/// How long a target is left alone after it failed; doubles each time.
+pub const BACKUP_RETRY_SECONDS: u64 = 30;
+/// The longest such time: a disk that was plugged in again is found within it.
+pub const BACKUP_RETRY_SECONDS_MAX: u64 = 1_800;
+/// A target that has not answered for this long is an alarm: a mount that is renewed, or a router, is back sooner.
+pub const BACKUP_UNREACHABLE_SECONDS: u64 = 600;
+/// A full backup whose state has less than this share of the one before is an alarm.
+pub const BACKUP_SMALL_PERCENT: u64 = 50;
+/// How often each target is looked at: what it holds, and whether it is there.
+pub const BACKUP_LOOK_SECONDS: u64 = 60;
+/// How often it is looked whether something is due.
+pub const BACKUP_TICK_MS: u64 = 1_000;
+/// Jobs that are remembered after they ended: some months of nightly ones on several targets.
+pub const BACKUP_JOBS_KEPT: usize = 500;
+/// Jobs that may wait: a person who clicks more often is told that it is busy.
+pub const BACKUP_JOBS_WAITING_MAX: usize = 32;
+/// Bytes of the file of jobs: far above what is kept; it stops a damaged file from taking memory.
+pub const BACKUP_JOBS_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of one frame's records in an exported range of the log: large enough to compress well, small enough that whoever
 /// looks for one record unpacks little.
 pub const LOG_EXPORT_FRAME_BYTES: usize = 256 << 10;
@@ -686,3 +727,21 @@ pub const BACKUP_KEY_FILE_BYTES_MAX: usize = 64 << 10;
 pub const BACKUP_ORPHAN_HOURS: u64 = 24;
 /// Bytes of a drill's report that are read to see which backup it is of.
 pub const BACKUP_DRILL_BYTES_MAX: usize = 1 << 20;
+/// How often a target is pruned after backups that were made by themselves.
+pub const BACKUP_PRUNE_SECONDS: u64 = 3_600;
+/// How long a server that stops waits for its backup jobs to notice.
+pub const BACKUP_STOP_MS_MAX: u64 = 3_000;
+/// Next runs that the status shows.
+pub const BACKUP_NEXT_RUNS: usize = 5;
+/// How often it is looked whether a local snapshot is due and the log can be trimmed.
+pub const UPKEEP_EVERY_SECONDS: u64 = 60;
+/// A local snapshot is made once a day, ...
+pub const SNAPSHOT_EVERY_MS: u64 = 24 * 3_600_000;
+/// ... if there is anything worth it: as many records as lie between two state hashes.
+pub const SNAPSHOT_RECORDS_MIN: u64 = 1_024;
+/// ... and when the log since the last one has grown to this: a rebuild replays it in some minutes.
+pub const SNAPSHOT_LOG_BYTES: u64 = 1 << 30;
+/// Records before the standby's end that the log keeps for it: it compares positions there when it returns.
+pub const LOG_KEPT_RECORDS: u64 = 10_000;
+/// The log is trimmed below what the backups have when the free space comes this near to the reserve, in percent of it.
+pub const DISK_PRESSED_PERCENT: u64 = 50;

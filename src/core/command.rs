@@ -4,7 +4,11 @@
 
 #![allow(clippy::too_many_arguments, reason = "the derived decoder of an enum takes five")]
 
+mod backups;
+
 use bytes::Bytes;
+
+pub use backups::{BackupAct, NoteBackup, UpdateBackups};
 
 use super::ids::{ChannelId, InviteId, SessionId, UserId};
 
@@ -13,7 +17,8 @@ use super::ids::{ChannelId, InviteId, SessionId, UserId};
 /// - 1: the commands of a node that is alone (tags 2 to 41).
 /// - 2: the first release with a pair. Every build that can be a member understands these, so the pair's own commands
 ///   (`UpdatePair`, `NotePair`, `Salvage`) are of this level, and there is no pair below it.
-pub const LEVEL: u32 = 2;
+/// - 3: the first release with backups (tags 60 to 69).
+pub const LEVEL: u32 = 3;
 
 /// Who asked for a change.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,7 +75,7 @@ pub struct Envelope {
     /// For what.
     #[prost(
         oneof = "Command",
-        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51, 52, 53"
+        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51, 52, 53, 60, 63"
     )]
     pub command: Option<Command>,
 }
@@ -153,6 +158,12 @@ pub enum Command {
     /// Decide a conflict. Level 2.
     #[prost(message, tag = "53")]
     ResolveConflict(ResolveConflict),
+    /// Change the settings of the backups. Level 3.
+    #[prost(message, tag = "60")]
+    UpdateBackups(UpdateBackups),
+    /// Note what somebody did with the backups. Level 3.
+    #[prost(message, tag = "63")]
+    NoteBackup(NoteBackup),
 }
 
 /// Send a message.
@@ -695,6 +706,7 @@ impl Command {
     pub const fn level(&self) -> u32 {
         match self {
             Self::UpdatePair(_) | Self::NotePair(_) | Self::Salvage(_) | Self::ResolveConflict(_) => 2,
+            Self::UpdateBackups(_) | Self::NoteBackup(_) => 3,
             _ => 1,
         }
     }

@@ -12,7 +12,7 @@ use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
 use super::refusal::{Refusal, RuleError};
 use super::view::{Changes, View, ViewError, Write};
-use super::{merge, pair};
+use super::{backups, merge, pair};
 
 /// What one entry did.
 #[derive(Debug)]
@@ -143,6 +143,8 @@ impl Machine {
             }
             Command::Salvage(c) => merge::apply(self, ctx, c),
             Command::ResolveConflict(c) => merge::resolve(self, ctx, c),
+            Command::UpdateBackups(c) => backups::update(ctx, c),
+            Command::NoteBackup(c) => backups::note(ctx, c),
         }
     }
 }

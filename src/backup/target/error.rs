@@ -10,6 +10,8 @@ use opendal::ErrorKind;
 pub enum TargetError {
     /// The folder or the bucket is not there.
     NotThere(String),
+    /// This build knows no targets of this kind.
+    NotBuilt(&'static str),
     /// There is no such file.
     NotFound(String),
     /// The name is none that we would build.
@@ -78,6 +80,7 @@ impl TargetError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotThere(_) => "target_not_there",
+            Self::NotBuilt(_) => "target_kind_not_built",
             Self::NotFound(_) => "target_file_missing",
             Self::BadPath(_) => "target_bad_path",
             Self::TooLarge { .. } => "target_file_too_large",
@@ -106,6 +109,9 @@ impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotThere(place) => write!(f, "{place} is not there; is the disk mounted?"),
+            Self::NotBuilt(kind) => {
+                write!(f, "this version of holdfast cannot store backups on targets of the kind {kind} yet")
+            }
             Self::NotFound(path) => write!(f, "{path} is not in the repository"),
             Self::BadPath(path) => write!(f, "{:?} is no path in a repository", path),
             Self::TooLarge { path, bytes_max } => write!(f, "{path} has more than {bytes_max} bytes"),

@@ -3,6 +3,7 @@
 //! Must never leave a file that is there in part under its own name, and never follow a name out of its place.
 
 mod error;
+mod settings;
 
 use std::io::Read;
 use std::path::Path;
@@ -13,6 +14,7 @@ use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{EntryMode, ErrorKind, Operator, blocking, options, services};
 
 pub use error::TargetError;
+pub use settings::{TargetSettings, open};
 
 use super::manifest::is_safe_path;
 use crate::limits::{BACKUP_COPY_BYTES, BACKUP_RETRIES_MAX, BACKUP_TARGET_TIMEOUT_SECONDS};

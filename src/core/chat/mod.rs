@@ -52,6 +52,8 @@ pub enum Reply {
     Pair(super::event::Pair),
     /// A conflict as it is now.
     Conflict(super::event::Conflict),
+    /// The settings of the backups as they are now.
+    Backups(super::event::Backups),
 }
 
 /// Where a sent message is.
