@@ -25,6 +25,7 @@ pub use witness::serve_witness;
 use crate::auth::passwords::{PasswordPolicy, Passwords};
 use crate::auth::rate_limit::LoginLimiter;
 use crate::auth::setup_link::SetupLink;
+use crate::backup::service::BackupService;
 use crate::core::chat::Reply;
 use crate::core::command::{Actor, Command, Envelope};
 use crate::core::ids::UserId;
@@ -64,6 +65,8 @@ pub struct AppParts {
     pub face: Face,
     /// The pair.
     pub pair: PairHandle,
+    /// The backups.
+    pub backups: BackupService,
     /// The disk watch.
     pub disk: Arc<DiskWatch>,
     /// The metrics.

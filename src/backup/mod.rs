@@ -11,6 +11,8 @@ pub mod job;
 pub mod manifest;
 mod meter;
 pub mod repository;
+pub mod schedule;
+pub mod service;
 pub mod target;
 #[cfg(test)]
 mod tests;

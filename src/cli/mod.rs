@@ -77,7 +77,7 @@ pub enum Command {
     User(user::UserArgs),
     /// Verify or print the operation log
     Log(log::LogArgs),
-    /// Make the key that backups are encrypted with
+    /// Backups: targets, schedules, now, list, verify, prune, keys
     Backup(backup::BackupArgs),
     /// Measure this machine: real clients, real connections, every message checked
     Bench(bench::BenchArgs),
@@ -100,7 +100,7 @@ pub fn run() -> ExitCode {
         Command::Witness(args) => witness::run(&cli.global, &args, &output),
         Command::User(args) => user::run(&cli.global, &args, &output),
         Command::Log(args) => log::run(&cli.global, &args, &output),
-        Command::Backup(args) => backup::run(&args, &output),
+        Command::Backup(args) => backup::run(&cli.global, &args, &output),
         Command::Bench(args) => bench::run(&args, &output),
         Command::Init(args) => init::run(&cli.global, &args, &output),
         Command::Doctor(args) => doctor::run(&cli.global, &args, &output),

@@ -309,6 +309,13 @@ impl Node {
         taken
     }
 
+    /// Removes the segments of the log whose records are all below `index`, soon. What may go is up to the caller: see
+    /// [`crate::upkeep`].
+    pub fn trim_log(&self, index: u64) {
+        self.shared.queue.push_trim(index);
+        self.kick();
+    }
+
     /// Everything up to `index` is committed: it is applied and acknowledged.
     pub fn commit(&self, index: u64) {
         self.shared.gate.commit(index);
