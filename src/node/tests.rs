@@ -157,9 +157,9 @@ fn a_trimmed_log_starts_again_and_its_state_is_rebuilt_from_a_snapshot() {
     let (node, _) = alone(dir.path(), 1);
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(node.propose(&proposal())).unwrap().outcome.unwrap();
-    fill(&node, 80);
+    fill(&node, 110);
     let first = snapshot(&node, dir.path());
-    fill(&node, 80);
+    fill(&node, 20);
     snapshot(&node, dir.path());
     assert_eq!(node.log().first_index(), 1);
     node.trim_log(first + 1);

@@ -1,6 +1,8 @@
 //! The row of the backups' settings: where they go, when, for whom they are encrypted. Shapes only. Must never show a secret:
 //! what is secret is a [`Secret`], whose debug form says only that it is there.
 
+#![allow(clippy::too_many_arguments, reason = "the derived decoder of an enum takes five")]
+
 /// A password, a key: never shown, never given out.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 #[prost(skip_debug)]
