@@ -6,7 +6,7 @@
 
 use prost::Message as _;
 
-use super::chat::{Context, Reply, Ruled, channels, invites, messages, sessions, settings, users};
+use super::chat::{Context, Reply, Ruled, channels, invites, messages, restores, sessions, settings, users};
 use super::command::{Actor, Command, Envelope, StateHashRecord};
 use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
@@ -143,6 +143,8 @@ impl Machine {
             }
             Command::Salvage(c) => merge::apply(self, ctx, c),
             Command::ResolveConflict(c) => merge::resolve(self, ctx, c),
+            Command::NoteRestore(c) => restores::note(ctx, c),
+            Command::RestoreMessages(c) => restores::put_back(ctx, c),
         }
     }
 }

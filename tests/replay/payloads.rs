@@ -5,9 +5,10 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, NoteCertificate, NotePair, OpenDirect, PairEvent, PutMember, ReadMark, RemoveMember,
-    ResolveConflict, RevokeInvite, RevokeSession, Salvage, SendMessage, SetPassword, SetUp, StateHashRecord, TailId,
-    UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NoteCertificate, NotePair, NoteRestore, OpenDirect, PairEvent, PutMember, ReadMark,
+    RemoveMember, ResolveConflict, RestoreMessages, RestoredMessage, RevokeInvite, RevokeSession, Salvage, SendMessage,
+    SetPassword, SetUp, StateHashRecord, TailId, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings,
+    UpdateUser,
 };
 use holdfast::core::rows::PairMember;
 use prost::Message as _;
@@ -42,11 +43,13 @@ const fn name(command: &Command) -> &'static str {
         Command::NotePair(_) => "note_pair",
         Command::Salvage(_) => "salvage",
         Command::ResolveConflict(_) => "resolve_conflict",
+        Command::NoteRestore(_) => "note_restore",
+        Command::RestoreMessages(_) => "restore_messages",
     }
 }
 
 /// How many names [`name`] has.
-const COMMANDS: usize = 25;
+const COMMANDS: usize = 27;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const OTHER: u64 = 0x1112_1314_1516_1718;
@@ -119,7 +122,22 @@ fn samples() -> Vec<Command> {
         }),
     ]);
     all.extend(pair_samples());
+    all.extend(backup_samples());
     all
+}
+
+fn backup_samples() -> Vec<Command> {
+    let backup = "20270115T080000Z-00000000000000000300".to_owned();
+    vec![
+        Command::NoteRestore(NoteRestore { backup: backup.clone(), index: 300, at_ms: 1_800_000_000_000 }),
+        Command::RestoreMessages(RestoreMessages {
+            channel: ID,
+            as_of_ms: 1_800_000_000_000,
+            backup,
+            overwrite: true,
+            messages: vec![RestoredMessage { seq: 300, id: OTHER, body: "hello 世界".to_owned() }],
+        }),
+    ]
 }
 
 fn pair_samples() -> Vec<Command> {

@@ -91,6 +91,7 @@ scripts!(
     pair,
     salvage,
     conflicts,
+    restore,
 );
 
 /// A script that nobody runs proves nothing.

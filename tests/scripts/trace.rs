@@ -45,6 +45,7 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Settings(settings) => json("settings", serde_json::to_string(settings)),
         Reply::Pair(pair) => json("pair", serde_json::to_string(pair)),
         Reply::Conflict(conflict) => json("conflict", serde_json::to_string(conflict)),
+        Reply::PutBack(done) => json("put back", serde_json::to_string(done)),
     }
 }
 

@@ -4,6 +4,7 @@ pub mod channels;
 pub mod forms;
 pub mod invites;
 pub mod messages;
+pub mod restores;
 pub mod sessions;
 pub mod settings;
 pub mod users;
@@ -52,6 +53,8 @@ pub enum Reply {
     Pair(super::event::Pair),
     /// A conflict as it is now.
     Conflict(super::event::Conflict),
+    /// What became of messages that a backup still has.
+    PutBack(restores::PutBack),
 }
 
 /// Where a sent message is.
