@@ -706,6 +706,27 @@ pub const BACKUP_JOBS_KEPT: usize = 500;
 pub const BACKUP_JOBS_WAITING_MAX: usize = 32;
 /// Bytes of the file of jobs: far above what is kept; it stops a damaged file from taking memory.
 pub const BACKUP_JOBS_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of a backup's name in a command: a time, an index and a dash have 37.
+pub const BACKUP_NAME_BYTES_MAX: usize = 64;
+/// Messages that one command puts back: the apply thread should not be held up by one record.
+pub const RESTORE_MESSAGES_MAX: usize = 256;
+/// Bytes of their texts together: half of the largest payload, so that the command fits with all that is around them.
+pub const RESTORE_MESSAGES_BYTES_MAX: usize = 512 << 10;
+/// The largest window of a zstd part that is unpacked, as a power of two: 128 MiB, what `zstd -d` takes without being asked.
+pub const BACKUP_ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// By how much the number of the epoch grows with a restore: more than any history that was lost can have grown by, so that
+/// whoever remembers that history notices.
+pub const RESTORE_EPOCH_STEP: u64 = 1 << 20;
+/// How long the first command of a restored log may take: two writes to the disk.
+pub const RESTORE_NOTE_SECONDS_MAX: u64 = 60;
+/// Messages of a channel that are compared at once with what a backup has.
+pub const RESTORE_PAGE_MESSAGES: usize = 1_024;
+/// Messages that may be named when texts are put back; without names all of the channel are meant.
+pub const RESTORE_NAMED_MESSAGES_MAX: usize = 10_000;
+/// How often the command line asks the server how far a job is.
+pub const RESTORE_LOOK_MS: u64 = 200;
+/// Reports of drills that are looked at for the newest good one: more failures in a row are an alarm of their own.
+pub const DRILLS_LOOKED_AT_MAX: usize = 16;
 /// Bytes of one frame's records in an exported range of the log: large enough to compress well, small enough that whoever
 /// looks for one record unpacks little.
 pub const LOG_EXPORT_FRAME_BYTES: usize = 256 << 10;

@@ -13,6 +13,7 @@ use super::{App, AppParts, admin_router, router};
 use crate::auth::passwords::{PasswordLoad, PasswordPolicy, Passwords};
 use crate::auth::rate_limit::{LoginLimiter, LoginLimits};
 use crate::auth::setup_link::SetupLink;
+use crate::backup::restore::desk::RestoreDesk;
 use crate::backup::service::{BackupOptions, BackupService};
 use crate::blobs::BlobStore;
 use crate::core::entry::Origin;
@@ -133,6 +134,7 @@ impl Service {
         let bound = listen.local_addr().map_err(failed)?;
         let public_url = options.public_url.clone().unwrap_or_else(|| url_of(bound, options.tls));
         let place = place_of(&options.dir)?;
+        let cluster = place.cluster;
         let rejoined = settle_log(place.clone()).await?;
         install_web_ca(&data.join("pair"), &data.join("tls")).map_err(failed)?;
         let tls = options.tls.then(|| open_tls(&options, bound)).transpose()?;
@@ -150,6 +152,10 @@ impl Service {
             role.wait_for(|role| *role == Role::Active).await.map_err(failed)?;
         }
         let setup = setup_link(&data, &node, alone)?;
+        let scratch = data.join("scratch");
+        if let Err(error) = crate::backup::restore::live::sweep(&scratch) {
+            tracing::warn!(%error, "what an interrupted job has left could not be removed");
+        }
         let notices = rejoined.into_iter().chain(notices(&report)).collect();
         let app = App::new(AppParts {
             node,
@@ -169,6 +175,9 @@ impl Service {
             started: Instant::now(),
             request_ids: RequestIds::new(),
             notices: Arc::new(parking_lot::Mutex::new(notices)),
+            restores: RestoreDesk::default(),
+            cluster,
+            scratch,
             stopping: CancellationToken::new(),
         });
         watch_disk(&app);

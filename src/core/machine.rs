@@ -6,7 +6,7 @@
 
 use prost::Message as _;
 
-use super::chat::{Context, Reply, Ruled, channels, invites, messages, sessions, settings, users};
+use super::chat::{Context, Reply, Ruled, channels, invites, messages, restores, sessions, settings, users};
 use super::command::{Actor, Command, Envelope, StateHashRecord};
 use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
@@ -145,6 +145,8 @@ impl Machine {
             Command::ResolveConflict(c) => merge::resolve(self, ctx, c),
             Command::UpdateBackups(c) => backups::update(ctx, c),
             Command::NoteBackup(c) => backups::note(ctx, c),
+            Command::NoteRestore(c) => restores::note(ctx, c),
+            Command::RestoreMessages(c) => restores::put_back(ctx, c),
         }
     }
 }

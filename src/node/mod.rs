@@ -356,6 +356,12 @@ impl Node {
         self.shared.level.store(level, Ordering::Relaxed);
     }
 
+    /// The level of commands that every member of the pair understands.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.shared.level.load(Ordering::Relaxed)
+    }
+
     /// How often the state differed from a recorded state hash since the start. Anything but 0 is an alarm.
     #[must_use]
     pub fn state_mismatches(&self) -> u64 {

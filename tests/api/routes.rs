@@ -280,6 +280,17 @@ fn server() -> Vec<Route> {
         route("POST", "/admin/pair/switchover", Admin),
         route("GET", "/admin/pair/promotion", Admin),
         with_body("POST", "/admin/pair/promotion", Admin, json!({"force": true})),
+        route("GET", "/admin/restore/messages", Admin),
+        with_body(
+            "POST",
+            "/admin/restore/messages",
+            Admin,
+            json!({
+                "directory": "/nowhere", "key": "none", "signer": "nobody", "channel_id": "1", "as_of_ms": 1,
+                "message_ids": ["1"], "overwrite": false, "dry_run": true,
+            }),
+        ),
+        route("DELETE", "/admin/restore/messages", Admin),
         // The last one: it ends the session that a walk over the table uses.
         route("POST", "/logout", SignedIn),
     ]

@@ -5,9 +5,10 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, NoteBackup, NoteCertificate, NotePair, OpenDirect, PairEvent, PutMember, ReadMark, RemoveMember,
-    ResolveConflict, RevokeInvite, RevokeSession, Salvage, SendMessage, SetPassword, SetUp, StateHashRecord, TailId,
-    UpdateBackups, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NoteBackup, NoteCertificate, NotePair, NoteRestore, OpenDirect, PairEvent, PutMember, ReadMark,
+    RemoveMember, ResolveConflict, RestoreMessages, RestoredMessage, RevokeInvite, RevokeSession, Salvage, SendMessage,
+    SetPassword, SetUp, StateHashRecord, TailId, UpdateBackups, UpdateChannel, UpdateMembership, UpdatePair,
+    UpdateSettings, UpdateUser,
 };
 use holdfast::core::rows::{
     BackupPlace, BackupRetention, BackupSchedule, BackupTarget, Backups, DirectoryPlace, PairMember, S3Place, Secret,
@@ -47,6 +48,8 @@ const fn name(command: &Command) -> &'static str {
         Command::ResolveConflict(_) => "resolve_conflict",
         Command::UpdateBackups(_) => "update_backups",
         Command::NoteBackup(_) => "note_backup",
+        Command::NoteRestore(_) => "note_restore",
+        Command::RestoreMessages(_) => "restore_messages",
     }
 }
 
@@ -126,6 +129,7 @@ fn samples() -> Vec<Command> {
     all.extend(pair_samples());
     all.push(Command::NoteBackup(NoteBackup { what: 6, target: text("disk"), text: text("为什么") }));
     all.push(Command::UpdateBackups(UpdateBackups { version: 4, settings: Some(backups()) }));
+    all.extend(backup_samples());
     all
 }
 
@@ -189,6 +193,20 @@ fn backups() -> Backups {
         encrypted: true,
         signing_key: secret("pkcs8"),
     }
+}
+
+fn backup_samples() -> Vec<Command> {
+    let backup = "20270115T080000Z-00000000000000000300".to_owned();
+    vec![
+        Command::NoteRestore(NoteRestore { backup: backup.clone(), index: 300, at_ms: 1_800_000_000_000 }),
+        Command::RestoreMessages(RestoreMessages {
+            channel: ID,
+            as_of_ms: 1_800_000_000_000,
+            backup,
+            overwrite: true,
+            messages: vec![RestoredMessage { seq: 300, id: OTHER, body: "hello 世界".to_owned() }],
+        }),
+    ]
 }
 
 fn pair_samples() -> Vec<Command> {

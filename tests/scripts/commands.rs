@@ -4,9 +4,9 @@
 
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, Decision, DeleteMessage, EditMessage,
-    Envelope, MarkRead, NewUser, NoteBackup, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, ResolveConflict,
-    RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp, StateHashRecord, UpdateBackups, UpdateChannel,
-    UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
+    Envelope, MarkRead, NewUser, NoteBackup, NotePair, NoteRestore, OpenDirect, PutMember, ReadMark, RemoveMember,
+    ResolveConflict, RestoreMessages, RestoredMessage, RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp,
+    StateHashRecord, UpdateBackups, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
 };
 use holdfast::core::entry::EntryKind;
 use holdfast::core::ids::{ChannelId, UserId};
@@ -261,6 +261,8 @@ fn command(world: &mut World, line: &Line) -> Made<(Command, Option<String>)> {
             let text = line.text("text").map(|text| body(&text)).unwrap_or_default();
             (Command::NoteBackup(NoteBackup { what, target, text }), None)
         }
+        "restored" => (note_restore(line)?, None),
+        "put-back" => (put_back(world, line)?, None),
         other => return Err(format!("unknown command {other}")),
     };
     Ok(made)
@@ -464,6 +466,34 @@ fn resolve(world: &World, line: &Line) -> Made<Command> {
         user: (of == "user").then_some(user),
         channel: (of == "channel").then_some(channel),
         settings: (of == "settings").then_some(settings),
+    }))
+}
+
+/// `restored NAME index=7 at=1800000000000`.
+fn note_restore(line: &Line) -> Made<Command> {
+    Ok(Command::NoteRestore(NoteRestore {
+        backup: line.word(1)?.to_owned(),
+        index: line.number("index")?.unwrap_or_default(),
+        at_ms: line.number("at")?.unwrap_or_default(),
+    }))
+}
+
+/// `put-back room NAME 1=text 4=text`: messages by number; `stranger=4` gives one another id.
+fn put_back(world: &World, line: &Line) -> Made<Command> {
+    let channel = world.names.id('#', line.word(1)?)?;
+    let stranger: Option<u64> = line.number("stranger")?;
+    let message = |(seq, text): &(String, String)| {
+        let seq: u64 = seq.parse().ok()?;
+        let row = world.view.row::<rows::Message>(Key::Message(ChannelId(channel), seq)).unwrap();
+        let id = row.map_or(1, |row| row.id) + u64::from(stranger == Some(seq));
+        Some(RestoredMessage { seq, id, body: body(text) })
+    };
+    Ok(Command::RestoreMessages(RestoreMessages {
+        channel,
+        as_of_ms: world.now_ms - 60_000,
+        backup: line.word(2)?.to_owned(),
+        overwrite: line.flag("overwrite")?.unwrap_or_default(),
+        messages: line.options.iter().filter_map(message).collect(),
     }))
 }
 

@@ -92,6 +92,7 @@ scripts!(
     salvage,
     conflicts,
     backups,
+    restore,
 );
 
 /// A script that nobody runs proves nothing.

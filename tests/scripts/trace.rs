@@ -46,6 +46,7 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Pair(pair) => json("pair", serde_json::to_string(pair)),
         Reply::Conflict(conflict) => json("conflict", serde_json::to_string(conflict)),
         Reply::Backups(backups) => json("backups", serde_json::to_string(backups)),
+        Reply::PutBack(done) => json("put back", serde_json::to_string(done)),
     }
 }
 

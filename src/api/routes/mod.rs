@@ -14,6 +14,7 @@ mod members;
 mod messages;
 mod operator;
 mod pair;
+mod restores;
 mod server;
 mod setup;
 mod users;
@@ -73,6 +74,7 @@ pub(super) fn all() -> OpenApiRouter<App> {
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::one))
         .routes(routes!(conflicts::resolve))
+        .routes(routes!(restores::look, restores::begin, restores::cancel))
         .routes(routes!(pair::one, pair::update))
         .routes(routes!(pair::invite))
         .routes(routes!(pair::remove))

@@ -129,6 +129,8 @@ pub(super) fn after_refusal(ctx: &mut Context<'_>, work: (&Salvage, &Envelope), 
         Command::MarkRead(_) | Command::CreateSession(_) | Command::UpdateMembership(_) => return Ok(Reply::Done),
         Command::ResolveConflict(_) | Command::NotePair(_) | Command::NoteCertificate(_) => return Ok(Reply::Done),
         Command::UpdatePair(_) | Command::Salvage(_) => return Ok(Reply::Done),
+        // Whoever asked for it sees that the texts are not there, and the backup still has them.
+        Command::NoteRestore(_) | Command::RestoreMessages(_) => return Ok(Reply::Done),
         Command::RevokeSession(_) if code == RefusalCode::SessionNotFound => return Ok(Reply::Done),
         Command::RevokeInvite(_) if code == RefusalCode::InviteNotFound => return Ok(Reply::Done),
         Command::RemoveMember(_) if code == RefusalCode::UserNotFound => return Ok(Reply::Done),

@@ -335,6 +335,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/admin/restore/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The newest job that puts texts back. */
+        get: operations["get_admin_restore_messages"];
+        put?: never;
+        /**
+         * Begins to put texts of messages back that a backup still has. Deleted messages get theirs; edited ones keep the newer
+         *     text unless `overwrite` is set.
+         */
+        post: operations["post_admin_restore_messages"];
+        /** Ends the job that runs. What it has put back stays. */
+        delete: operations["delete_admin_restore_messages"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/status": {
         parameters: {
             query?: never;
@@ -2071,6 +2093,48 @@ export interface components {
             /** @description Markdown. */
             body: string;
         };
+        /** @description Which texts are to come back, from where. */
+        MessagesAsked: {
+            /**
+             * Format: int64
+             * @description As it was at this time, Unix milliseconds.
+             */
+            as_of_ms: number;
+            /** @description The channel. */
+            channel_id: string;
+            /** @description The repository: a directory of the server. */
+            directory: string;
+            /** @description Only say what would happen. */
+            dry_run?: boolean;
+            /** @description The text of the key file, when the backup is encrypted. Not kept. */
+            key?: string | null;
+            /** @description Only these messages; absent: all of the channel. */
+            message_ids?: string[] | null;
+            /** @description Also where somebody wrote a newer text since. */
+            overwrite?: boolean;
+            /** @description The fingerprint of who must have signed the backup. */
+            signer?: string | null;
+        };
+        /** @description What was found, and what became of it. */
+        MessagesRestored: components["schemas"]["PutBack"] & {
+            /**
+             * Format: int64
+             * @description When it was proposed, in Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description The backup that holds the moment. */
+            backup: string;
+            /**
+             * Format: int64
+             * @description Messages of the channel that had a text then, as far as they were asked for.
+             */
+            found: number;
+            /**
+             * Format: int64
+             * @description The last record of the state that was made.
+             */
+            index: number;
+        };
         /** @description What a node is. */
         NodeInfo: {
             /** @description Active nodes take writes. */
@@ -2702,6 +2766,29 @@ export interface components {
             /** @description Must be true. */
             force: boolean;
         };
+        /** @description What became of messages that a backup still has. */
+        PutBack: {
+            /**
+             * Format: int64
+             * @description Somebody wrote a newer text since; it stands.
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description They are not there under that number: the backup is of another history.
+             */
+            missing: number;
+            /**
+             * Format: int64
+             * @description They have the old text again, as a new version.
+             */
+            restored: number;
+            /**
+             * Format: int64
+             * @description They have that text already.
+             */
+            unchanged: number;
+        };
         /** @description One diverged tail. */
         QuarantineReport: {
             /** @description Its directory. */
@@ -2750,6 +2837,56 @@ export interface components {
             settings?: null | components["schemas"]["MergedSettings"];
             user?: null | components["schemas"]["MergedUser"];
         };
+        /** @description A job that puts texts back. */
+        RestoreJob: {
+            /**
+             * Format: int64
+             * @description Stored bytes read so far.
+             */
+            bytes_done: number;
+            /**
+             * Format: int64
+             * @description Stored bytes to read in all.
+             */
+            bytes_total: number;
+            /** @description It only says what would happen. */
+            dry_run: boolean;
+            /**
+             * Format: int64
+             * @description When it ended; null: it runs.
+             */
+            ended_ms?: number | null;
+            failure?: null | components["schemas"]["RestoreJobFailure"];
+            report?: null | components["schemas"]["MessagesRestored"];
+            /** @description What it does. */
+            stage: components["schemas"]["RestoreStage"];
+            /**
+             * Format: int64
+             * @description When it began, in Unix milliseconds.
+             */
+            started_ms: number;
+            /** @description How it stands. */
+            state: components["schemas"]["RestoreJobState"];
+        };
+        /** @description Why a job ended early. */
+        RestoreJobFailure: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description What to do about it; empty when there is nothing to say. */
+            hint: string;
+            /** @description For people. */
+            text: string;
+        };
+        /**
+         * @description How a job stands.
+         * @enum {string}
+         */
+        RestoreJobState: "running" | "done" | "failed";
+        /**
+         * @description What a restore does, in this order.
+         * @enum {string}
+         */
+        RestoreStage: "checking" | "reading" | "opening" | "placing";
         /**
          * @description What a person may do in the whole organisation.
          * @enum {string}
@@ -3738,6 +3875,89 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["MemberNumber"];
                 };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessagesAsked"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             "4XX": {
                 headers: {
