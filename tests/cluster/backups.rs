@@ -46,7 +46,6 @@ async fn the_standby_does_the_work_and_whoever_is_left_takes_over() {
 
     // The standby is gone: after a while the active does it.
     pair.nodes[1].kill9();
-    pair.until_status(0, "exposed", |status| status["protected"] == false).await;
     add_target(&api, "two", &place.path().join("two")).await;
     assert_eq!(first_maker(&api, "two").await, 1, "the active");
     pair.nodes[1].start_again().await;

@@ -91,6 +91,10 @@ impl PairFacts {
     }
 
     fn of_active(&self) -> Duty {
+        // While nothing is written, a pair stays protected although the standby is gone.
+        if self.heard_ms_ago.is_some_and(|ms| ms >= BACKUP_TAKE_OVER_MS) {
+            return Duty::Here("the standby is silent");
+        }
         if self.protected {
             return Duty::Elsewhere("the standby makes the backups");
         }
@@ -135,6 +139,7 @@ mod tests {
         let gone = |exposed_for_ms| PairFacts { protected: false, exposed_for_ms, ..ACTIVE };
         assert!(!gone(BACKUP_ACTIVE_HEARD_MS + 1).duty().is_here());
         assert!(gone(BACKUP_TAKE_OVER_MS).duty().is_here());
+        assert!(PairFacts { heard_ms_ago: Some(BACKUP_TAKE_OVER_MS), ..ACTIVE }.duty().is_here(), "nothing is written");
         const { assert!(BACKUP_TAKE_OVER_MS > BACKUP_ACTIVE_HEARD_MS) };
         assert!(PairFacts { has_other: false, active: true, ..PairFacts::default() }.duty().is_here());
     }
