@@ -6,6 +6,7 @@
 //!   `repository_changed`, and nothing is lost.
 
 mod alarms;
+mod drills;
 mod due;
 mod duty;
 mod jobs;
@@ -163,6 +164,7 @@ impl BackupService {
     pub fn open(options: BackupOptions) -> Result<Self, std::io::Error> {
         let dir = options.data.join("backup");
         create_private_dir(&dir)?;
+        drills::sweep(&options.data);
         let board = Board::open(&dir.join("jobs.json"));
         Ok(Self(Arc::new(Inner {
             options,

@@ -37,7 +37,7 @@ pub(super) struct Ended {
 }
 
 impl Ended {
-    fn done(outcome: JobOutcome) -> Self {
+    pub(super) fn done(outcome: JobOutcome) -> Self {
         Self { state: JobState::Done, outcome, made: false, idle: false }
     }
 
@@ -74,7 +74,7 @@ impl Work<'_> {
             JobKind::Backup { full } => self.back_up(&repository, *full, watch),
             JobKind::Verify { backup } => verify(&repository, backup.as_deref(), watch),
             JobKind::Prune { dry_run } => self.prune(&repository, *dry_run, watch),
-            JobKind::Drill { .. } => Ok(Ended::failed("drill_not_built", "this build has no drills".to_owned())),
+            JobKind::Drill { backup } => Ok(self.drill((&repository, backup.as_deref()), (tell, cancel))),
         };
         ended.unwrap_or_else(Ended::from)
     }
