@@ -233,7 +233,7 @@ fn live(global: &Global, args: &RestoreArgs, output: &Output) -> Result<(), CliE
         let number = |key: &str| job[key].as_u64().unwrap_or(0);
         let stage = serde_json::from_value(job["stage"].clone()).unwrap_or_default();
         progress.say(restore::Progress { stage, bytes_done: number("bytes_done"), bytes_total: number("bytes_total") });
-        std::thread::sleep(std::time::Duration::from_millis(limits::RESTORE_LOOK_MS));
+        std::thread::park_timeout(std::time::Duration::from_millis(limits::RESTORE_LOOK_MS));
         job = client.request_blocking(Method::GET, path, None)?;
     }
     if let Some(failure) = job["failure"].as_object() {
