@@ -707,7 +707,7 @@ pub const BACKUP_JOBS_WAITING_MAX: usize = 32;
 /// Bytes of the file of jobs: far above what is kept; it stops a damaged file from taking memory.
 pub const BACKUP_JOBS_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of a backup's name in a command: a time, an index and a dash have 37.
-pub const BACKUP_NAME_BYTES_MAX: usize = 64;
+pub const BACKUP_TITLE_BYTES_MAX: usize = 64;
 /// Messages that one command puts back: the apply thread should not be held up by one record.
 pub const RESTORE_MESSAGES_MAX: usize = 256;
 /// Bytes of their texts together: half of the largest payload, so that the command fits with all that is around them.

@@ -41,7 +41,7 @@ impl PutBack {
 
 /// Whether a text is a backup's name or empty: it goes into the audit trail.
 fn is_name(text: &str) -> bool {
-    text.len() <= limits::BACKUP_NAME_BYTES_MAX
+    text.len() <= limits::BACKUP_TITLE_BYTES_MAX
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
 }
 
