@@ -558,6 +558,9 @@ pub const PAIR_CERTIFICATE_WARN_DAYS: i64 = 90;
 pub const PAIR_RENEW_LOOK_SECONDS: u64 = 3_600;
 /// How often it looks whether the pair's settings name the new one, and tells the active of it again.
 pub const PAIR_RENEW_PENDING_MS: u64 = 1_000;
+/// How long the pair's settings name a new certificate before it is shown: a witness dials again within a second when the
+/// settings change, and learns of it then.
+pub const PAIR_RENEW_SETTLE_MS: u64 = 3_000;
 /// How often the log is told of a certificate that ends.
 pub const PAIR_RENEW_WARN_SECONDS: u64 = 86_400;
 /// Days that they are back-dated: a machine whose clock is some weeks behind can still join and be told of its clock.
