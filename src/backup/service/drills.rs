@@ -89,7 +89,9 @@ impl Work<'_> {
         match stored {
             Ok(_) if report.good => Ended::done(outcome),
             Ok(_) => Ended { state: JobState::Failed, ..Ended::done(outcome) },
-            Err(error) => Ended::failed(error.code(), format!("{}; its report could not be stored: {error}", outcome.text)),
+            Err(error) => {
+                Ended::failed(error.code(), format!("{}; its report could not be stored: {error}", outcome.text))
+            }
         }
     }
 }
@@ -111,7 +113,10 @@ fn progress_of(progress: fetch::Progress, begun: Instant) -> JobProgress {
 fn outcome(report: &DrillReport) -> JobOutcome {
     let counts = &report.counts;
     let mut lines = vec![
-        format!("{} users, {} channels, {} messages, {} files", counts.users, counts.channels, counts.messages, counts.blobs),
+        format!(
+            "{} users, {} channels, {} messages, {} files",
+            counts.users, counts.channels, counts.messages, counts.blobs
+        ),
         format!("{} recorded state hashes compared", report.hashes_compared),
         match report.live {
             LiveComparison::NotAsked => "not compared with a running node".to_owned(),
