@@ -725,6 +725,8 @@ pub const BACKUP_ZSTD_WINDOW_LOG_MAX: u32 = 27;
 pub const RESTORE_EPOCH_STEP: u64 = 1 << 20;
 /// How long the first command of a restored log may take: two writes to the disk.
 pub const RESTORE_NOTE_SECONDS_MAX: u64 = 60;
+/// How long a server that was restored from its set-up page waits before it starts again: two looks of that page.
+pub const RESTORE_LINGER_MS: u64 = 2_500;
 /// Messages of a channel that are compared at once with what a backup has.
 pub const RESTORE_PAGE_MESSAGES: usize = 1_024;
 /// Messages that may be named when texts are put back; without names all of the channel are meant.

@@ -26,6 +26,8 @@ use crate::auth::passwords::{PasswordPolicy, Passwords};
 use crate::auth::rate_limit::LoginLimiter;
 use crate::auth::setup_link::SetupLink;
 use crate::backup::restore::desk::RestoreDesk;
+use crate::backup::restore::first_run::FirstRun;
+use crate::backup::restore::live::LiveReport;
 use crate::backup::service::BackupService;
 use crate::core::chat::Reply;
 use crate::core::command::{Actor, Command, Envelope};
@@ -79,7 +81,11 @@ pub struct AppParts {
     /// What an operator should know, shown on the status page.
     pub notices: Arc<parking_lot::Mutex<Vec<String>>>,
     /// Texts of messages that are being put back from a backup.
-    pub restores: RestoreDesk,
+    pub restores: RestoreDesk<LiveReport>,
+    /// The restore that a set-up page may begin.
+    pub first_run: FirstRun,
+    /// The data directory.
+    pub data: std::path::PathBuf,
     /// The cluster's id.
     pub cluster: [u8; 16],
     /// Where backups are opened for that.

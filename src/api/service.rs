@@ -14,6 +14,7 @@ use crate::auth::passwords::{PasswordLoad, PasswordPolicy, Passwords};
 use crate::auth::rate_limit::{LoginLimiter, LoginLimits};
 use crate::auth::setup_link::SetupLink;
 use crate::backup::restore::desk::RestoreDesk;
+use crate::backup::restore::first_run::FirstRun;
 use crate::backup::service::{BackupOptions, BackupService};
 use crate::blobs::BlobStore;
 use crate::core::entry::Origin;
@@ -87,7 +88,7 @@ pub struct PairSide {
 pub enum Ended {
     /// It was told to stop.
     Stopped,
-    /// The pair needs this process to start again: what it has to do then is written down.
+    /// The pair or a restore needs this process to start again: what it has to do then is written down.
     StartAgain,
 }
 
@@ -176,6 +177,8 @@ impl Service {
             request_ids: RequestIds::new(),
             notices: Arc::new(parking_lot::Mutex::new(notices)),
             restores: RestoreDesk::default(),
+            first_run: FirstRun::default(),
+            data: data.clone(),
             cluster,
             scratch,
             stopping: CancellationToken::new(),
@@ -250,6 +253,10 @@ impl Service {
             () = shutdown.cancelled() => Ended::Stopped,
             restart = self.app.pair.restart_wanted() => {
                 tracing::info!(?restart, "the server starts again to bring its log into line with the active node's");
+                Ended::StartAgain
+            }
+            () = self.app.first_run.placed() => {
+                tracing::info!("the server starts again with what was restored");
                 Ended::StartAgain
             }
         };

@@ -10,7 +10,9 @@ use super::{CliError, Global, Output};
 use crate::api::{Ended, PairSide, Service, ServiceOptions};
 use crate::auth::passwords::{PasswordLoad, PasswordPolicy};
 use crate::auth::rate_limit::LoginLimits;
+use crate::backup::restore::first_run;
 use crate::config::{Config, FlagSettings, Loaded, Sources, load};
+use crate::node::now_ms;
 use crate::ops::disk::DiskReserve;
 use crate::ops::logging::{self, LogOptions};
 use crate::ops::{datadir::DataDir, limits::raise_open_files, lockfile::DataLock};
@@ -82,6 +84,7 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
         Ok(files) => tracing::debug!(open_files_max = files.now, "open files"),
         Err(error) => tracing::warn!(%error, "the open-file limit could not be raised"),
     }
+    let dir = restored(dir)?;
     let options = service_options((dir, lock), &loaded.config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::failed)?;
     let ended = runtime.block_on(serve(options, output));
@@ -93,6 +96,13 @@ pub fn run(global: &Global, args: &ServeArgs, output: &Output) -> Result<(), Cli
         Ended::Stopped => Ok(()),
         Ended::StartAgain => Err(start_again()),
     }
+}
+
+/// What the set-up page restored takes its place before anything is opened.
+fn restored(dir: DataDir) -> Result<DataDir, CliError> {
+    let Some(aside) = first_run::take_place(dir.root(), now_ms()).map_err(CliError::failed)? else { return Ok(dir) };
+    tracing::info!(before = %aside.display(), "what was restored has taken its place; what was here before is moved aside");
+    DataDir::open(dir.root()).map_err(CliError::failed)
 }
 
 /// Replaces this process by a fresh one of the same program with the same arguments: what a crash and a restart would do,

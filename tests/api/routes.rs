@@ -132,6 +132,7 @@ fn open() -> Vec<Route> {
         "token": "hfs_x", "organisation": "X", "time_zone": "UTC", "locale": "en", "username": "xx",
         "display_name": "X", "password": PASSWORD,
     });
+    let restore = json!({"token": "hfs_x", "place": {"kind": "directory", "path": "/srv"}});
     let accept = json!({
         "token": "hfi_x", "username": "xx", "display_name": "X", "password": PASSWORD, "locale": "en", "device": "x",
     });
@@ -140,6 +141,10 @@ fn open() -> Vec<Route> {
         route("GET", "/tls/ca.pem", Anyone),
         with_body("POST", "/setup", Anyone, set_up),
         with_body("POST", "/setup/check", Anyone, json!({"token": "hfs_x"})),
+        with_body("POST", "/setup/restore/look", Anyone, restore.clone()),
+        with_body("POST", "/setup/restore", Anyone, restore),
+        with_body("POST", "/setup/restore/job", Anyone, json!({"token": "hfs_x"})),
+        with_body("POST", "/setup/restore/cancel", Anyone, json!({"token": "hfs_x"})),
         with_body("POST", "/login", Anyone, json!({"username": "nobody", "password": "wrong", "device": "x"})),
         with_body("POST", "/invites/check", Anyone, json!({"token": "hfi_x"})),
         with_body("POST", "/invites/accept", Anyone, accept),

@@ -1,5 +1,6 @@
 //! Restores with the real program: a restored directory serves, a killed restore leaves nothing half-valid, texts come back
-//! into a running server, and a pair in the middle of an upgrade refuses what its older member does not understand.
+//! into a running server, the set-up page restores, and a pair in the middle of an upgrade refuses what its older member does not
+//! understand.
 
 #![allow(
     clippy::unwrap_used,
@@ -8,6 +9,7 @@
     reason = "tests fail by panicking and say why"
 )]
 
+mod first_run;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -17,6 +17,7 @@ mod pair;
 mod restores;
 mod server;
 mod setup;
+mod setup_restore;
 mod users;
 mod ws;
 
@@ -40,6 +41,10 @@ pub(super) fn all() -> OpenApiRouter<App> {
         .routes(routes!(server::ca))
         .routes(routes!(setup::set_up))
         .routes(routes!(setup::check))
+        .routes(routes!(setup_restore::look))
+        .routes(routes!(setup_restore::begin))
+        .routes(routes!(setup_restore::job))
+        .routes(routes!(setup_restore::cancel))
         .routes(routes!(account::login))
         .routes(routes!(account::logout))
         .routes(routes!(account::me, account::update_me))

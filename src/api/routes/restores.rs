@@ -17,7 +17,7 @@ use crate::backup::crypt::parse_identities;
 use crate::backup::repository::Repository;
 use crate::backup::restore::RestoreError;
 use crate::backup::restore::desk::RestoreJob;
-use crate::backup::restore::live::{LiveOptions, put_back};
+use crate::backup::restore::live::{LiveOptions, LiveReport, put_back};
 use crate::backup::target::Target;
 use crate::core::chat::Reply;
 use crate::core::chat::restores::PutBack;
@@ -29,6 +29,8 @@ use crate::core::refusal::RefusalCode;
 use crate::core::view::View as _;
 use crate::limits;
 use crate::node::{Node, ProposeError};
+
+type TextsJob = RestoreJob<LiveReport>;
 
 /// Which texts are to come back, from where.
 #[derive(Deserialize, ToSchema)]
@@ -66,20 +68,20 @@ pub(super) fn operator() -> Router<App> {
 
 /// The newest job that puts texts back.
 #[utoipa::path(get, path = "/admin/restore/messages", tag = "backups", security(("bearer" = [])),
-    responses((status = 200, body = RestoreJob), (status = "4XX", body = Problem)))]
-pub(super) async fn look(State(app): State<App>, _admin: Admin) -> Result<axum::Json<RestoreJob>, ApiError> {
+    responses((status = 200, body = RestoreJob<LiveReport>), (status = "4XX", body = Problem)))]
+pub(super) async fn look(State(app): State<App>, _admin: Admin) -> Result<axum::Json<TextsJob>, ApiError> {
     newest(&app)
 }
 
 /// Begins to put texts of messages back that a backup still has. Deleted messages get theirs; edited ones keep the newer
 /// text unless `overwrite` is set.
 #[utoipa::path(post, path = "/admin/restore/messages", tag = "backups", request_body = MessagesAsked,
-    security(("bearer" = [])), responses((status = 202, body = RestoreJob), (status = "4XX", body = Problem)))]
+    security(("bearer" = [])), responses((status = 202, body = RestoreJob<LiveReport>), (status = "4XX", body = Problem)))]
 pub(super) async fn begin(
     State(app): State<App>,
     admin: Admin,
     Json(asked): Json<MessagesAsked>,
-) -> Result<(StatusCode, axum::Json<RestoreJob>), ApiError> {
+) -> Result<(StatusCode, axum::Json<TextsJob>), ApiError> {
     start(&app, admin.actor(), asked)
 }
 
@@ -91,14 +93,14 @@ pub(super) async fn cancel(State(app): State<App>, _admin: Admin) -> StatusCode 
     StatusCode::NO_CONTENT
 }
 
-async fn look_local(State(app): State<App>) -> Result<axum::Json<RestoreJob>, ApiError> {
+async fn look_local(State(app): State<App>) -> Result<axum::Json<TextsJob>, ApiError> {
     newest(&app)
 }
 
 async fn begin_local(
     State(app): State<App>,
     Json(asked): Json<MessagesAsked>,
-) -> Result<(StatusCode, axum::Json<RestoreJob>), ApiError> {
+) -> Result<(StatusCode, axum::Json<TextsJob>), ApiError> {
     start(&app, Actor::operator(), asked)
 }
 
@@ -107,7 +109,7 @@ async fn cancel_local(State(app): State<App>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-fn newest(app: &App) -> Result<axum::Json<RestoreJob>, ApiError> {
+fn newest(app: &App) -> Result<axum::Json<TextsJob>, ApiError> {
     let none = || ApiError::new(StatusCode::NOT_FOUND, "restore_job_not_found", "No such job was begun.");
     app.restores.look().map(axum::Json).ok_or_else(none)
 }
@@ -118,7 +120,7 @@ fn invalid(code: &'static str, detail: String, field: &'static str) -> ApiError 
 }
 
 /// Checks what can be checked at once, and begins.
-fn start(app: &App, actor: Actor, asked: MessagesAsked) -> Result<(StatusCode, axum::Json<RestoreJob>), ApiError> {
+fn start(app: &App, actor: Actor, asked: MessagesAsked) -> Result<(StatusCode, axum::Json<TextsJob>), ApiError> {
     let command = Command::RestoreMessages(RestoreMessages::default());
     pair::allowed(&command, app.node.level())?;
     if app.node.projection().get(&Key::Channel(asked.channel_id))?.is_none() {

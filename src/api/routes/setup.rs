@@ -37,7 +37,7 @@ pub(super) struct SetUpBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct TokenBody {
     /// The token of the printed link.
-    token: String,
+    pub(super) token: String,
 }
 
 /// Names the organisation, makes its owner and signs the owner in. Happens once.
@@ -49,6 +49,9 @@ pub(super) async fn set_up(
     Json(body): Json<SetUpBody>,
 ) -> Result<(StatusCode, axum::Json<SignedIn>), ApiError> {
     app.setup.check(&body.token)?;
+    if app.first_run.is_busy() {
+        return Err(super::setup_restore::running());
+    }
     let username = forms::username(&body.username)?;
     app.password_policy.check(&username, &body.password)?;
     let owner = NewUser {

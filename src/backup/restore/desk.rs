@@ -1,4 +1,5 @@
-//! The one job that puts texts back into the running system: started, looked at, cancelled. Must never run two at once.
+//! The one job of a kind that restores something beside the running system or into it: started, looked at, cancelled. Must
+//! never run two at once.
 
 use std::sync::Arc;
 
@@ -8,7 +9,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RestoreError;
 use super::fetch::{Progress, Stage, Tell};
-use super::live::LiveReport;
 use crate::node::now_ms;
 
 /// How a job stands.
@@ -36,10 +36,9 @@ pub struct JobFailure {
     pub hint: String,
 }
 
-/// A job that puts texts back.
+/// A job that restores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[schema(as = RestoreJob)]
-pub struct RestoreJob {
+pub struct RestoreJob<R> {
     /// How it stands.
     pub state: JobState,
     /// It only says what would happen.
@@ -55,25 +54,35 @@ pub struct RestoreJob {
     /// Stored bytes to read in all.
     pub bytes_total: u64,
     /// What came of it.
-    pub report: Option<LiveReport>,
+    pub report: Option<R>,
     /// Why it ended early.
     pub failure: Option<JobFailure>,
 }
 
-#[derive(Default)]
-struct Desk {
-    job: Option<RestoreJob>,
+struct Desk<R> {
+    job: Option<RestoreJob<R>>,
     cancel: CancellationToken,
 }
 
-/// The desk. Clones share it.
-#[derive(Clone, Default)]
-pub struct RestoreDesk(Arc<Mutex<Desk>>);
+/// The desk; `R` is what the work reports. Clones share it.
+pub struct RestoreDesk<R>(Arc<Mutex<Desk<R>>>);
 
-impl RestoreDesk {
+impl<R> Default for RestoreDesk<R> {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Desk { job: None, cancel: CancellationToken::new() })))
+    }
+}
+
+impl<R> Clone for RestoreDesk<R> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<R: Clone + Send + 'static> RestoreDesk<R> {
     /// The newest job; `None` when there was none since the start.
     #[must_use]
-    pub fn look(&self) -> Option<RestoreJob> {
+    pub fn look(&self) -> Option<RestoreJob<R>> {
         self.0.lock().job.clone()
     }
 
@@ -87,8 +96,8 @@ impl RestoreDesk {
     pub fn begin(
         &self,
         (dry_run, cancel): (bool, CancellationToken),
-        work: impl FnOnce(Tell<'_>, &CancellationToken) -> Result<LiveReport, RestoreError> + Send + 'static,
-    ) -> Option<RestoreJob> {
+        work: impl FnOnce(Tell<'_>, &CancellationToken) -> Result<R, RestoreError> + Send + 'static,
+    ) -> Option<RestoreJob<R>> {
         let mut desk = self.0.lock();
         if desk.job.as_ref().is_some_and(|job| job.state == JobState::Running) {
             return None;
@@ -121,19 +130,19 @@ impl RestoreDesk {
         Some(job)
     }
 
-    fn change(&self, change: impl FnOnce(&mut RestoreJob)) {
+    fn change(&self, change: impl FnOnce(&mut RestoreJob<R>)) {
         if let Some(job) = &mut self.0.lock().job {
             change(job);
         }
     }
 }
 
-fn end(job: &mut RestoreJob, outcome: Result<LiveReport, RestoreError>) {
+fn end<R>(job: &mut RestoreJob<R>, outcome: Result<R, RestoreError>) {
     job.ended_ms = Some(now_ms());
     match outcome {
         Ok(report) => (job.state, job.report) = (JobState::Done, Some(report)),
         Err(error) => {
-            tracing::warn!(%error, "texts could not be put back from a backup");
+            tracing::warn!(%error, "a restore that somebody asked for ended early");
             let (code, text, hint) = (error.code().to_owned(), error.to_string(), error.hint().to_owned());
             (job.state, job.failure) = (JobState::Failed, Some(JobFailure { code, text, hint }));
         }

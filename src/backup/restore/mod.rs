@@ -6,6 +6,7 @@ mod build;
 pub mod desk;
 mod error;
 pub(crate) mod fetch;
+pub mod first_run;
 pub mod live;
 pub(crate) mod open;
 mod plan;
@@ -50,7 +51,7 @@ pub struct RestoreOptions {
 }
 
 /// What came back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RestoreReport {
     /// The backup that holds the last record.
     pub backup: String,
@@ -80,11 +81,12 @@ pub struct RestoreReport {
     /// The number of the epoch that begins with the restore.
     pub epoch: u64,
     /// Where what was at the destination is now.
+    #[schema(value_type = Option<String>)]
     pub moved_aside: Option<PathBuf>,
 }
 
 /// What a restore would do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RestorePreview {
     /// The backup that holds the last record.
     pub backup: String,

@@ -10,6 +10,12 @@ const ifMatch = (version: number) => ({ "If-Match": `"${version}"` });
 
 export const server = () => unwrap(http.GET(`${V1}/server`));
 export const setupCheck = (token: string) => unwrap(http.POST(`${V1}/setup/check`, { body: { token } }));
+export const setupRestoreLook = (body: Schemas["SetupRestoreAsked"]) =>
+  unwrap(http.POST(`${V1}/setup/restore/look`, { body }));
+export const setupRestore = (body: Schemas["SetupRestoreAsked"]) => unwrap(http.POST(`${V1}/setup/restore`, { body }));
+export const setupRestoreJob = (token: string) => unwrap(http.POST(`${V1}/setup/restore/job`, { body: { token } }));
+export const setupRestoreCancel = (token: string) =>
+  unwrap(http.POST(`${V1}/setup/restore/cancel`, { body: { token } }));
 export const setup = (body: Schemas["SetUpBody"]) => unwrap(http.POST(`${V1}/setup`, { body }));
 export const login = (body: Schemas["Login"]) => unwrap(http.POST(`${V1}/login`, { body }));
 export const logout = () => unwrap(http.POST(`${V1}/logout`));

@@ -842,6 +842,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/setup/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Begins to restore. When it is done, the server starts again with what came back, and people sign in as they did before. */
+        post: operations["post_setup_restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup/restore/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Ends the restore that runs. Nothing of it stays. */
+        post: operations["post_setup_restore_cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup/restore/job": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** How the restore stands. */
+        post: operations["post_setup_restore_job"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/setup/restore/look": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What a repository holds and what a restore would bring back. Changes nothing. */
+        post: operations["post_setup_restore_look"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/tls/ca.pem": {
         parameters: {
             query?: never;
@@ -2837,8 +2905,50 @@ export interface components {
             settings?: null | components["schemas"]["MergedSettings"];
             user?: null | components["schemas"]["MergedUser"];
         };
-        /** @description A job that puts texts back. */
-        RestoreJob: {
+        /** @description How much there is. */
+        RestoreCounts: {
+            /**
+             * Format: int64
+             * @description Their bytes.
+             */
+            blob_bytes: number;
+            /**
+             * Format: int64
+             * @description Files.
+             */
+            blobs: number;
+            /**
+             * Format: int64
+             * @description Conversations.
+             */
+            channels: number;
+            /**
+             * Format: int64
+             * @description Messages, deleted ones included.
+             */
+            messages: number;
+            /**
+             * Format: int64
+             * @description People and bots.
+             */
+            users: number;
+        };
+        /** @description Why a job ended early. */
+        RestoreJobFailure: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description What to do about it; empty when there is nothing to say. */
+            hint: string;
+            /** @description For people. */
+            text: string;
+        };
+        /**
+         * @description How a job stands.
+         * @enum {string}
+         */
+        RestoreJobState: "running" | "done" | "failed";
+        /** @description A job that restores. */
+        RestoreJob_MessagesRestored: {
             /**
              * Format: int64
              * @description Stored bytes read so far.
@@ -2857,7 +2967,26 @@ export interface components {
              */
             ended_ms?: number | null;
             failure?: null | components["schemas"]["RestoreJobFailure"];
-            report?: null | components["schemas"]["MessagesRestored"];
+            /** @description What was found, and what became of it. */
+            report?: components["schemas"]["PutBack"] & {
+                /**
+                 * Format: int64
+                 * @description When it was proposed, in Unix milliseconds.
+                 */
+                at_ms: number;
+                /** @description The backup that holds the moment. */
+                backup: string;
+                /**
+                 * Format: int64
+                 * @description Messages of the channel that had a text then, as far as they were asked for.
+                 */
+                found: number;
+                /**
+                 * Format: int64
+                 * @description The last record of the state that was made.
+                 */
+                index: number;
+            };
             /** @description What it does. */
             stage: components["schemas"]["RestoreStage"];
             /**
@@ -2868,20 +2997,178 @@ export interface components {
             /** @description How it stands. */
             state: components["schemas"]["RestoreJobState"];
         };
-        /** @description Why a job ended early. */
-        RestoreJobFailure: {
-            /** @description Stable, for programs. */
-            code: string;
-            /** @description What to do about it; empty when there is nothing to say. */
-            hint: string;
-            /** @description For people. */
-            text: string;
+        /** @description A job that restores. */
+        RestoreJob_RestoreReport: {
+            /**
+             * Format: int64
+             * @description Stored bytes read so far.
+             */
+            bytes_done: number;
+            /**
+             * Format: int64
+             * @description Stored bytes to read in all.
+             */
+            bytes_total: number;
+            /** @description It only says what would happen. */
+            dry_run: boolean;
+            /**
+             * Format: int64
+             * @description When it ended; null: it runs.
+             */
+            ended_ms?: number | null;
+            failure?: null | components["schemas"]["RestoreJobFailure"];
+            /** @description What came back. */
+            report?: components["schemas"]["RestoreCounts"] & {
+                /**
+                 * Format: int64
+                 * @description When it was proposed, in Unix milliseconds.
+                 */
+                at_ms: number;
+                /** @description The backup that holds the last record. */
+                backup: string;
+                /**
+                 * Format: int64
+                 * @description Stored bytes that were read.
+                 */
+                bytes_read: number;
+                /** @description The cluster's id. */
+                cluster: string;
+                /**
+                 * Format: int64
+                 * @description The number of the epoch that begins with the restore.
+                 */
+                epoch: number;
+                /**
+                 * Format: int64
+                 * @description State hashes in the log and in manifests that the state was compared with.
+                 */
+                hashes_compared: number;
+                /**
+                 * Format: int64
+                 * @description The last record restored.
+                 */
+                index: number;
+                /** @description Where what was at the destination is now. */
+                moved_aside?: string | null;
+                /**
+                 * Format: int32
+                 * @description The node's number from now on.
+                 */
+                node: number;
+                /** @description The organisation. */
+                organisation: string;
+                /** @description The fingerprint of who signed. */
+                signer: string;
+                /** @description The state hash at that record, in hex. */
+                state_hash: string;
+                /**
+                 * Format: int64
+                 * @description How long it took, in milliseconds.
+                 */
+                took_ms: number;
+            };
+            /** @description What it does. */
+            stage: components["schemas"]["RestoreStage"];
+            /**
+             * Format: int64
+             * @description When it began, in Unix milliseconds.
+             */
+            started_ms: number;
+            /** @description How it stands. */
+            state: components["schemas"]["RestoreJobState"];
         };
-        /**
-         * @description How a job stands.
-         * @enum {string}
-         */
-        RestoreJobState: "running" | "done" | "failed";
+        /** @description What a restore would do. */
+        RestorePreview: components["schemas"]["RestoreCounts"] & {
+            /** @description The backup that holds the last record. */
+            backup: string;
+            /**
+             * Format: int64
+             * @description Stored bytes to read.
+             */
+            bytes: number;
+            /** @description Whether a private key is needed. */
+            encrypted: boolean;
+            /**
+             * Format: int64
+             * @description How long it will take, in milliseconds, from the newest drill; null when there was none.
+             */
+            estimate_ms?: number | null;
+            /** @description The full that it rests on. */
+            full: string;
+            /**
+             * Format: int64
+             * @description Up to which record; null: a time was asked for, and only the records tell.
+             */
+            index?: number | null;
+            /** @description The organisation. */
+            organisation: string;
+            /** @description The program that made the backup. */
+            program: string;
+            /**
+             * Format: int64
+             * @description Records that are applied to the snapshot.
+             */
+            records: number;
+            /** @description The fingerprint of who signed. */
+            signer: string;
+            /**
+             * Format: int64
+             * @description When the last record of that backup was proposed, in Unix milliseconds.
+             */
+            until_ms: number;
+            /** @description What the operator should know. */
+            warnings: string[];
+        };
+        /** @description What came back. */
+        RestoreReport: components["schemas"]["RestoreCounts"] & {
+            /**
+             * Format: int64
+             * @description When it was proposed, in Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description The backup that holds the last record. */
+            backup: string;
+            /**
+             * Format: int64
+             * @description Stored bytes that were read.
+             */
+            bytes_read: number;
+            /** @description The cluster's id. */
+            cluster: string;
+            /**
+             * Format: int64
+             * @description The number of the epoch that begins with the restore.
+             */
+            epoch: number;
+            /**
+             * Format: int64
+             * @description State hashes in the log and in manifests that the state was compared with.
+             */
+            hashes_compared: number;
+            /**
+             * Format: int64
+             * @description The last record restored.
+             */
+            index: number;
+            /** @description Where what was at the destination is now. */
+            moved_aside?: string | null;
+            /**
+             * Format: int32
+             * @description The node's number from now on.
+             */
+            node: number;
+            /** @description The organisation. */
+            organisation: string;
+            /** @description The fingerprint of who signed. */
+            signer: string;
+            /** @description The state hash at that record, in hex. */
+            state_hash: string;
+            /**
+             * Format: int64
+             * @description How long it took, in milliseconds.
+             */
+            took_ms: number;
+        };
         /**
          * @description What a restore does, in this order.
          * @enum {string}
@@ -3004,6 +3291,31 @@ export interface components {
             session_days?: number | null;
             /** @description An IANA time zone. */
             time_zone?: string | null;
+        };
+        /** @description What is to be restored. */
+        SetupRestoreAsked: {
+            /** @description The end of this backup; with no `to_time_ms` either: the newest one's. */
+            backup?: string | null;
+            /** @description The text of the key file, when the backup is encrypted. Not kept. */
+            key?: string | null;
+            /** @description Where the backups are. */
+            place: components["schemas"]["BackupPlaceWanted"];
+            /** @description The fingerprint of who must have signed the backup. */
+            signer?: string | null;
+            /**
+             * Format: int64
+             * @description As it was at this time, Unix milliseconds.
+             */
+            to_time_ms?: number | null;
+            /** @description The token of the printed link. */
+            token: string;
+        };
+        /** @description What there is, and what would come back. */
+        SetupRestoreFound: {
+            /** @description The backups, the oldest first, also those that are not to be believed. */
+            backups: components["schemas"]["BackupSummary"][];
+            /** @description What a restore would bring back. */
+            preview: components["schemas"]["RestorePreview"];
         };
         /** @description Somebody just signed in. */
         SignedIn: {
@@ -3900,7 +4212,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RestoreJob"];
+                    "application/json": components["schemas"]["RestoreJob_MessagesRestored"];
                 };
             };
             "4XX": {
@@ -3931,7 +4243,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RestoreJob"];
+                    "application/json": components["schemas"]["RestoreJob_MessagesRestored"];
                 };
             };
             "4XX": {
@@ -5112,6 +5424,128 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup_restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetupRestoreAsked"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob_RestoreReport"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup_restore_cancel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenBody"];
+            };
+        };
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup_restore_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenBody"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob_RestoreReport"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_setup_restore_look: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SetupRestoreAsked"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SetupRestoreFound"];
+                };
             };
             "4XX": {
                 headers: {

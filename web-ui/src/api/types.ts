@@ -28,3 +28,6 @@ export type Audit = Schemas["Audit"];
 export type NodeStatus = Schemas["NodeStatus"];
 export type CertificateInfo = Schemas["CertificateInfo"];
 export type Problem = Schemas["Problem"];
+export type RestorePlace = Schemas["BackupPlaceWanted"];
+export type SetupRestoreFound = Schemas["SetupRestoreFound"];
+export type SetupRestoreJob = Schemas["RestoreJob_RestoreReport"];

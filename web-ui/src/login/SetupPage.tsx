@@ -1,18 +1,21 @@
 // The first run: language, organisation, owner, and a summary with the fingerprint to keep. The one-time token comes in
 // the fragment of the address, which browsers do not send to servers or write into referrers.
 import { Button, TextInput } from "@mantine/core";
-import { useEffect, useId, useMemo, useRef, useState } from "react";
+import { lazy, useEffect, useId, useMemo, useRef, useState } from "react";
 import { useTranslation } from "react-i18next";
 import * as calls from "../api/calls";
 import { type ApiError, toApiError } from "../api/errors";
 import type { ServerInfo, SignedIn } from "../api/types";
-import { currentLocale, LOCALES, setLocale } from "../i18n";
+import { currentLocale, LOCALES, needChatTexts, setLocale } from "../i18n";
 import { useErrorText } from "../ui/error-text";
 import { ErrorNote, Loading } from "../ui/feedback";
 import { Icon } from "../ui/icons";
 import { CaDownload, Fingerprint } from "./CertificateHelp";
 import { Frame } from "./Frame";
 import { AccountFields, errorField, NO_ACCOUNT, useSubmit } from "./fields";
+
+// Few need it: its texts and fields come when somebody asks.
+const RestorePage = lazy(async () => (await Promise.all([import("./RestorePage"), needChatTexts()]))[0]);
 
 const STEPS = 4;
 
@@ -58,6 +61,7 @@ export default function SetupPage(props: Props) {
 function Wizard({ server, token, onDone }: Props & { token: string }) {
   const { t } = useTranslation();
   const [step, setStep] = useState(0);
+  const [restoring, setRestoring] = useState(false);
   const [organisation, setOrganisation] = useState("");
   const [timeZone, setTimeZone] = useState(() => Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
   const [account, setAccount] = useState(NO_ACCOUNT);
@@ -86,6 +90,7 @@ function Wizard({ server, token, onDone }: Props & { token: string }) {
     first.current = false;
   }, [step]);
 
+  if (restoring) return <RestorePage token={token} onBack={() => setRestoring(false)} />;
   const titles = [
     t("setup.language_title"),
     t("setup.org_title"),
@@ -103,7 +108,7 @@ function Wizard({ server, token, onDone }: Props & { token: string }) {
           <li key={title} data-done={index <= step || undefined} />
         ))}
       </ol>
-      {step === 0 ? <LanguageStep onNext={() => setStep(1)} /> : null}
+      {step === 0 ? <LanguageStep onNext={() => setStep(1)} onRestore={() => setRestoring(true)} /> : null}
       {step === 1 ? (
         <OrganisationStep
           organisation={organisation}
@@ -135,7 +140,7 @@ function Wizard({ server, token, onDone }: Props & { token: string }) {
   );
 }
 
-function LanguageStep({ onNext }: { onNext: () => void }) {
+function LanguageStep({ onNext, onRestore }: { onNext: () => void; onRestore: () => void }) {
   const { t } = useTranslation();
   return (
     <form
@@ -158,7 +163,10 @@ function LanguageStep({ onNext }: { onNext: () => void }) {
           </label>
         ))}
       </div>
-      <div className="hf-row" data-end>
+      <div className="hf-row" data-end style={{ flexWrap: "wrap" }}>
+        <Button variant="subtle" onClick={onRestore}>
+          {t("setup.restore")}
+        </Button>
         <Button type="submit">{t("common.next")}</Button>
       </div>
     </form>
