@@ -84,13 +84,12 @@ impl std::ops::Deref for KeyBytes {
 }
 
 impl KeyBytes {
-    fn new(tag: u8, parts: &[&[u8]]) -> Self {
-        let mut bytes = [0; KEY_BYTES_MAX];
-        let mut len = 0;
-        for byte in std::iter::once(&tag).chain(parts.iter().flat_map(|part| part.iter())) {
-            if let Some(slot) = bytes.get_mut(len) {
-                *slot = *byte;
-                len += 1;
+    fn new(kind: u8, parts: &[&[u8]]) -> Self {
+        let (mut bytes, mut len) = ([0; KEY_BYTES_MAX], 0);
+        for part in std::iter::once(&[kind][..]).chain(parts.iter().copied()) {
+            if let Some(place) = bytes.get_mut(len..len + part.len()) {
+                place.copy_from_slice(part);
+                len += part.len();
             }
         }
         Self { bytes, len: len as u8 }
@@ -103,35 +102,63 @@ impl Key {
     /// The last of all keys.
     pub const LAST: Self = Self::Backups;
 
-    /// The key's bytes: a tag in the order of the enum, then big-endian fields.
+    /// How many kinds of keys there are.
+    pub const KINDS: u8 = Self::LAST.kind();
+
+    /// Which kind of key it is, from 1 to [`Key::KINDS`], in the order of the enum.
+    #[must_use]
+    pub const fn kind(&self) -> u8 {
+        match self {
+            Self::Settings => 1,
+            Self::User(_) => 2,
+            Self::Username(_) => 3,
+            Self::Session(_) => 4,
+            Self::SessionToken(_) => 5,
+            Self::UserSession(..) => 6,
+            Self::Invite(_) => 7,
+            Self::InviteToken(_) => 8,
+            Self::Channel(_) => 9,
+            Self::ChannelName(_) => 10,
+            Self::DirectPair(..) => 11,
+            Self::ChannelHead(_) => 12,
+            Self::Member(..) => 13,
+            Self::Membership(..) => 14,
+            Self::Message(..) => 15,
+            Self::Sent(..) => 16,
+            Self::Audit(_) => 17,
+            Self::Pair => 18,
+            Self::TailMark(_) => 19,
+            Self::Conflict(_) => 20,
+            Self::OpenConflict(_) => 21,
+            Self::ChannelAlias(_) => 22,
+            Self::Backups => 23,
+        }
+    }
+
+    /// The key's bytes: the kind, then big-endian fields.
     #[must_use]
     pub fn encode(&self) -> KeyBytes {
-        let one = |tag, a: u64| KeyBytes::new(tag, &[&a.to_be_bytes()]);
-        let two = |tag, a: u64, b: u64| KeyBytes::new(tag, &[&a.to_be_bytes(), &b.to_be_bytes()]);
+        let kind = self.kind();
+        let one = |a: u64| KeyBytes::new(kind, &[&a.to_be_bytes()]);
+        let two = |a: u64, b: u64| KeyBytes::new(kind, &[&a.to_be_bytes(), &b.to_be_bytes()]);
         match *self {
-            Self::Settings => KeyBytes::new(1, &[]),
-            Self::User(id) => one(2, id.0),
-            Self::Username(hash) => KeyBytes::new(3, &[&hash]),
-            Self::Session(id) => one(4, id.0),
-            Self::SessionToken(hash) => KeyBytes::new(5, &[&hash]),
-            Self::UserSession(user, session) => two(6, user.0, session.0),
-            Self::Invite(id) => one(7, id.0),
-            Self::InviteToken(hash) => KeyBytes::new(8, &[&hash]),
-            Self::Channel(id) => one(9, id.0),
-            Self::ChannelName(hash) => KeyBytes::new(10, &[&hash]),
-            Self::DirectPair(low, high) => two(11, low.0, high.0),
-            Self::ChannelHead(id) => one(12, id.0),
-            Self::Member(channel, user) => two(13, channel.0, user.0),
-            Self::Membership(user, channel) => two(14, user.0, channel.0),
-            Self::Message(channel, seq) => two(15, channel.0, seq),
-            Self::Sent(user, slot) => KeyBytes::new(16, &[&user.0.to_be_bytes(), &slot.to_be_bytes()]),
-            Self::Audit(index) => one(17, index),
-            Self::Pair => KeyBytes::new(18, &[]),
-            Self::TailMark(hash) => KeyBytes::new(19, &[&hash]),
-            Self::Conflict(id) => one(20, id),
-            Self::OpenConflict(id) => one(21, id),
-            Self::ChannelAlias(id) => one(22, id.0),
-            Self::Backups => KeyBytes::new(23, &[]),
+            Self::Settings | Self::Pair | Self::Backups => KeyBytes::new(kind, &[]),
+            Self::User(id) => one(id.0),
+            Self::Session(id) => one(id.0),
+            Self::Invite(id) => one(id.0),
+            Self::Channel(id) | Self::ChannelHead(id) | Self::ChannelAlias(id) => one(id.0),
+            Self::Audit(id) | Self::Conflict(id) | Self::OpenConflict(id) => one(id),
+            Self::Username(hash)
+            | Self::SessionToken(hash)
+            | Self::InviteToken(hash)
+            | Self::ChannelName(hash)
+            | Self::TailMark(hash) => KeyBytes::new(kind, &[&hash]),
+            Self::UserSession(user, session) => two(user.0, session.0),
+            Self::DirectPair(low, high) => two(low.0, high.0),
+            Self::Member(channel, user) => two(channel.0, user.0),
+            Self::Membership(user, channel) => two(user.0, channel.0),
+            Self::Message(channel, seq) => two(channel.0, seq),
+            Self::Sent(user, slot) => KeyBytes::new(kind, &[&user.0.to_be_bytes(), &slot.to_be_bytes()]),
         }
     }
 
@@ -186,30 +213,32 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Key> {
         let id = prop_oneof![0..4u64, any::<u64>()];
-        (0..23u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
-            0 => Key::Settings,
-            1 => Key::User(UserId(a)),
-            2 => Key::Username(hash),
-            3 => Key::Session(SessionId(a)),
-            4 => Key::SessionToken(hash),
-            5 => Key::UserSession(UserId(a), SessionId(b)),
-            6 => Key::Invite(InviteId(a)),
-            7 => Key::InviteToken(hash),
-            8 => Key::Channel(ChannelId(a)),
-            9 => Key::ChannelName(hash),
-            10 => Key::DirectPair(UserId(a), UserId(b)),
-            11 => Key::ChannelHead(ChannelId(a)),
-            12 => Key::Member(ChannelId(a), UserId(b)),
-            13 => Key::Membership(UserId(a), ChannelId(b)),
-            14 => Key::Message(ChannelId(a), b),
-            15 => Key::Sent(UserId(a), slot),
-            16 => Key::Audit(a),
-            17 => Key::Pair,
-            18 => Key::TailMark(hash),
-            19 => Key::Conflict(a),
-            20 => Key::OpenConflict(a),
-            21 => Key::ChannelAlias(ChannelId(a)),
-            _ => Key::Backups,
+        (0..Key::KINDS, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| {
+            match which {
+                0 => Key::Settings,
+                1 => Key::User(UserId(a)),
+                2 => Key::Username(hash),
+                3 => Key::Session(SessionId(a)),
+                4 => Key::SessionToken(hash),
+                5 => Key::UserSession(UserId(a), SessionId(b)),
+                6 => Key::Invite(InviteId(a)),
+                7 => Key::InviteToken(hash),
+                8 => Key::Channel(ChannelId(a)),
+                9 => Key::ChannelName(hash),
+                10 => Key::DirectPair(UserId(a), UserId(b)),
+                11 => Key::ChannelHead(ChannelId(a)),
+                12 => Key::Member(ChannelId(a), UserId(b)),
+                13 => Key::Membership(UserId(a), ChannelId(b)),
+                14 => Key::Message(ChannelId(a), b),
+                15 => Key::Sent(UserId(a), slot),
+                16 => Key::Audit(a),
+                17 => Key::Pair,
+                18 => Key::TailMark(hash),
+                19 => Key::Conflict(a),
+                20 => Key::OpenConflict(a),
+                21 => Key::ChannelAlias(ChannelId(a)),
+                _ => Key::Backups,
+            }
         })
     }
 
@@ -218,6 +247,7 @@ mod tests {
         fn bytes_round_trip_and_sort_as_the_enum_does(a in any_key(), b in any_key()) {
             prop_assert_eq!(Key::decode(&a.encode()), Some(a));
             prop_assert_eq!(a.cmp(&b), a.encode().cmp(&b.encode()));
+            prop_assert!((1..=Key::KINDS).contains(&a.kind()));
         }
 
         #[test]

@@ -58,9 +58,14 @@ pub trait Row: prost::Message + Default + Sized {
     /// The version byte and the protobuf.
     fn encode_row(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(1 + self.encoded_len());
-        bytes.push(Self::VERSION);
-        self.encode_raw(&mut bytes);
+        self.append_row(&mut bytes);
         bytes
+    }
+
+    /// Appends the same to `bytes`.
+    fn append_row(&self, bytes: &mut Vec<u8>) {
+        bytes.push(Self::VERSION);
+        self.encode_raw(bytes);
     }
 
     /// Reads this version or any earlier one.
@@ -519,6 +524,13 @@ macro_rules! values {
             pub fn encode(&self) -> Vec<u8> {
                 match self {
                     $(Self::$name(row) => row.encode_row(),)*
+                }
+            }
+
+            /// Appends the row's bytes.
+            pub fn append(&self, bytes: &mut Vec<u8>) {
+                match self {
+                    $(Self::$name(row) => row.append_row(bytes),)*
                 }
             }
         }

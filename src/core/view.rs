@@ -210,6 +210,17 @@ impl View for Changes<'_> {
 pub struct StateHash([u64; 4]);
 
 impl StateHash {
+    /// What one row contributes. `buffer` is only working memory: whoever has many rows keeps it.
+    #[must_use]
+    pub fn of_row(key: &Key, row: &Value, buffer: &mut Vec<u8>) -> Self {
+        buffer.clear();
+        let key = key.encode();
+        buffer.push(key.len() as u8);
+        buffer.extend_from_slice(&key);
+        row.append(buffer);
+        Self::from_bytes(*blake3::hash(buffer).as_bytes())
+    }
+
     /// Adds a row.
     pub fn add(&mut self, key: &Key, value: &[u8]) {
         let lanes = row_lanes(key, value);

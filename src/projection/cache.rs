@@ -6,7 +6,7 @@
 //! changes) the touched units leave the cache and may not enter it; at the second (after) their new rows may.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -23,7 +23,7 @@ pub(crate) struct Ticket(u64);
 /// The cache. Two generations per shard: what is used moves to the young one; when that is half full, the old one goes.
 pub(crate) struct UnitCache {
     shards: Vec<Mutex<Shard>>,
-    hasher: RandomState,
+    seeds: Seeds,
     shard_bytes: usize,
     turn: RwLock<Turn>,
 }
@@ -34,15 +34,70 @@ struct Turn {
     touched: Option<Arc<HashSet<UnitKey>>>,
 }
 
-#[derive(Default)]
+/// Makes hashers for keys: several reads of every message are answered here, and the standard hasher showed in profiles. Seeded at
+/// random, as some ids come from outside.
+#[derive(Clone)]
+struct Seeds(u64, u64);
+
+impl Seeds {
+    fn new() -> Self {
+        let random = RandomState::new();
+        Self(random.hash_one(1), random.hash_one(2) | 1)
+    }
+}
+
+impl BuildHasher for Seeds {
+    type Hasher = KeyHasher;
+    fn build_hasher(&self) -> KeyHasher {
+        KeyHasher { state: self.0, factor: self.1 }
+    }
+}
+
+/// Multiplies and folds.
+struct KeyHasher {
+    state: u64,
+    factor: u64,
+}
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.state ^ word) * u128::from(self.factor);
+        self.state = (product as u64 ^ (product >> 64) as u64).wrapping_add(self.factor);
+    }
+
+    fn write_isize(&mut self, word: isize) {
+        self.write_u64(word as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.state
+    }
+}
+
 struct Shard {
-    young: HashMap<UnitKey, Rows>,
-    old: HashMap<UnitKey, Rows>,
+    young: HashMap<UnitKey, Rows, Seeds>,
+    old: HashMap<UnitKey, Rows, Seeds>,
     young_bytes: usize,
 }
 
+/// What fell out of a shard, to be dropped outside its lock.
+type Fallen = Option<HashMap<UnitKey, Rows, Seeds>>;
+
 impl Shard {
-    fn get(&mut self, unit: UnitKey, half_bytes: usize) -> (Option<Rows>, Option<HashMap<UnitKey, Rows>>) {
+    fn new(seeds: &Seeds) -> Self {
+        let map = HashMap::with_hasher(seeds.clone());
+        Self { young: map.clone(), old: map, young_bytes: 0 }
+    }
+
+    fn get(&mut self, unit: UnitKey, half_bytes: usize) -> (Option<Rows>, Fallen) {
         if let Some(rows) = self.young.get(&unit) {
             return (Some(rows.clone()), None);
         }
@@ -53,7 +108,7 @@ impl Shard {
     }
 
     /// Returns the generation that fell out, to be dropped outside the lock.
-    fn put(&mut self, unit: UnitKey, rows: Rows, half_bytes: usize) -> Option<HashMap<UnitKey, Rows>> {
+    fn put(&mut self, unit: UnitKey, rows: Rows, half_bytes: usize) -> Fallen {
         self.young_bytes += cost(&rows);
         self.old.remove(&unit);
         self.young.insert(unit, rows);
@@ -61,7 +116,8 @@ impl Shard {
             return None;
         }
         self.young_bytes = 0;
-        Some(std::mem::replace(&mut self.old, std::mem::take(&mut self.young)))
+        let empty = HashMap::with_hasher(self.young.hasher().clone());
+        Some(std::mem::replace(&mut self.old, std::mem::replace(&mut self.young, empty)))
     }
 
     fn remove(&mut self, unit: UnitKey) -> Option<Rows> {
@@ -84,16 +140,18 @@ fn cost(rows: &Rows) -> usize {
 impl UnitCache {
     /// A cache of about `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
+        let seeds = Seeds::new();
         Self {
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Mutex::new(Shard::new(&seeds))).collect(),
+            seeds,
             shard_bytes: bytes / SHARDS,
             turn: RwLock::default(),
         }
     }
 
     fn shard(&self, unit: UnitKey) -> &Mutex<Shard> {
-        &self.shards[self.hasher.hash_one(unit) as usize % SHARDS]
+        // The upper bits: the maps use the others.
+        &self.shards[(self.seeds.hash_one(unit) >> 32) as usize % SHARDS]
     }
 
     /// The unit's rows, when they are known: empty rows mean that the store has none.
@@ -141,5 +199,30 @@ impl UnitCache {
         let touched = turn.touched.take();
         drop(turn);
         drop((touched, fallen));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::{ChannelId, UserId};
+    use crate::core::keys::Key;
+
+    #[test]
+    fn keys_that_differ_in_few_bits_spread_over_shards_and_buckets() {
+        let seeds = Seeds::new();
+        let few_bits = |id: u64| [id, id << 22, id << 54];
+        let keys = (0..1_024).flat_map(few_bits).flat_map(|id| {
+            [Key::User(UserId(id)), Key::Channel(ChannelId(id)), Key::Member(ChannelId(id), UserId(!id))]
+        });
+        let (mut shards, mut buckets, mut count) = ([0; SHARDS], [0; 64], 0);
+        for key in keys {
+            let hash = seeds.hash_one(UnitKey::of(&key));
+            shards[(hash >> 32) as usize % SHARDS] += 1;
+            buckets[hash as usize % 64] += 1;
+            count += 1;
+        }
+        assert!(shards.iter().all(|in_it| *in_it < 2 * count / SHARDS), "{shards:?}");
+        assert!(buckets.iter().all(|in_it| *in_it < 2 * count / 64), "{buckets:?}");
     }
 }

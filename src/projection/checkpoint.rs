@@ -15,7 +15,9 @@ use super::sled_store::panic_text;
 use super::store::Batch;
 use super::unit::{self, Packer, RawRow, Rows, UnitKey};
 use crate::core::keys::Key;
+use crate::core::rows::Value;
 use crate::core::view::StateHash;
+use crate::limits;
 
 /// What a checkpoint did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -258,21 +260,29 @@ fn replace(old: Vec<RawRow>, changes: &[(&Key, &Slot)]) -> Vec<RawRow> {
 fn fresh_rows(frozen: &Overlay, units: &[Planned], cached: Vec<(UnitKey, Rows)>) -> Vec<(UnitKey, Rows)> {
     let cached: std::collections::HashMap<_, _> = cached.into_iter().collect();
     let fresh = |unit: &Planned| {
-        let old: &[(Key, crate::core::rows::Value)] = match cached.get(&unit.key) {
+        let old: &[(Key, Value)] = match cached.get(&unit.key) {
             Some(rows) => rows,
             None if unit.was_stored && unit.key.is_block() => return None,
             None => &[],
         };
-        let mut rows: std::collections::BTreeMap<_, _> = old.iter().cloned().collect();
-        for (key, slot) in frozen.rows.range(unit.rows.0..=unit.rows.1) {
-            match &slot.value {
-                Some(value) => rows.insert(*key, value.clone()),
-                None => rows.remove(key),
-            };
-        }
-        Some((unit.key, rows.into_iter().collect::<Rows>()))
+        Some((unit.key, merged(old, frozen.rows.range(unit.rows.0..=unit.rows.1))))
     };
     units.iter().filter_map(fresh).collect()
+}
+
+/// Rows with changes on top. Both are in the order of keys.
+fn merged<'a>(old: &[(Key, Value)], changes: impl Iterator<Item = (&'a Key, &'a Slot)>) -> Rows {
+    let mut rows = Vec::with_capacity(limits::STATE_BLOCK_ROWS as usize);
+    let mut old = old.iter().peekable();
+    for (key, slot) in changes {
+        while let Some(row) = old.next_if(|row| row.0 < *key) {
+            rows.push(row.clone());
+        }
+        let _replaced = old.next_if(|row| row.0 == *key);
+        rows.extend(slot.value.clone().map(|value| (*key, value)));
+    }
+    rows.extend(old.cloned());
+    rows.into()
 }
 
 /// Drops a large overlay on this thread: a reader that still holds it for a moment must not have to.

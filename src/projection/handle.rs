@@ -14,7 +14,7 @@ use super::cache::UnitCache;
 use super::checkpoint::{CheckpointReport, Gate};
 use super::error::ProjectionError;
 use super::open::FatalHook;
-use super::overlay::{Layers, Overlay, Slot, share};
+use super::overlay::{Layers, Overlay, Slot};
 use super::store::Store;
 use super::unit::{self, Rows, UnitKey};
 use crate::core::keys::Key;
@@ -50,13 +50,22 @@ pub struct Stats {
     pub disk_bytes: u64,
 }
 
+/// What belongs to the one writer.
+#[derive(Default)]
+struct Writer {
+    /// The state hashes at the latest indexes at which they are recorded.
+    points: VecDeque<(u64, StateHash)>,
+    /// Working memory.
+    buffer: Vec<u8>,
+}
+
 /// What all clones and the checkpoint thread share.
 pub(crate) struct Shared {
     pub(crate) store: Box<dyn Store>,
     pub(crate) layers: RwLock<Layers>,
     pub(crate) cache: UnitCache,
     /// Held while an entry is committed: there is one writer.
-    writer: Mutex<VecDeque<(u64, StateHash)>>,
+    writer: Mutex<Writer>,
     pub(crate) gate: Mutex<Gate>,
     pub(crate) gate_changed: Condvar,
     pub(crate) sizes: super::open::Sizes,
@@ -125,15 +134,16 @@ impl Shared {
 
     fn commit(&self, applied: Applied, writes: &[Write]) -> Result<(), ProjectionError> {
         self.check()?;
-        let mut points = self.writer.lock();
+        let mut writer = self.writer.lock();
+        let Writer { points, buffer } = &mut *writer;
         let (slots, hash) = {
             let layers = self.layers.read();
             let mut hash = layers.overlay.hash;
             let slots: Vec<_> = writes
                 .iter()
                 .map(|write| {
-                    let slot = Slot::of(write);
-                    hash = hash.minus(share_before(&layers, write)).plus(slot.share);
+                    let slot = Slot::of(write, buffer);
+                    hash = hash.minus(share_before(&layers, write, buffer)).plus(slot.share);
                     (write.key, slot)
                 })
                 .collect();
@@ -153,20 +163,20 @@ impl Shared {
                 points.pop_front();
             }
         }
-        drop(points);
+        drop(writer);
         self.wait_for_room(bytes)
     }
 }
 
 /// What the row before a write contributed to the hash, without encoding it again when an overlay knows.
-fn share_before(layers: &Layers, write: &Write) -> StateHash {
-    let slot = layers.slot(&write.key);
-    debug_assert!(slot.is_none_or(|slot| slot.value == write.before), "stale `before` of {:?}", write.key);
-    match (slot, &write.before) {
-        (Some(slot), _) => slot.share,
-        (None, Some(before)) => share(&write.key, &before.encode()),
-        (None, None) => StateHash::default(),
-    }
+fn share_before(layers: &Layers, write: &Write, buffer: &mut Vec<u8>) -> StateHash {
+    debug_assert!(
+        layers.slot(&write.key).is_none_or(|slot| slot.value == write.before),
+        "stale `before` of {:?}",
+        write.key
+    );
+    let Some(before) = &write.before else { return StateHash::default() };
+    layers.slot(&write.key).map_or_else(|| StateHash::of_row(&write.key, before, buffer), |slot| slot.share)
 }
 
 /// A unit's content and how many pairs it takes. Parts that do not belong together were read while a checkpoint replaced
@@ -267,7 +277,7 @@ impl Projection {
     /// of them since opening.
     #[must_use]
     pub fn state_hash_at(&self, index: u64) -> Option<StateHash> {
-        self.shared.writer.lock().iter().find(|point| point.0 == index).map(|point| point.1)
+        self.shared.writer.lock().points.iter().find(|point| point.0 == index).map(|point| point.1)
     }
 
     /// Computes the hash of all rows by reading them all: for tests, the doctor and the drill. Holds checkpoints meanwhile.

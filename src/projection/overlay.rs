@@ -2,6 +2,7 @@
 //! are the handle's.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::handle::Applied;
@@ -23,31 +24,67 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Encodes the new value of a write, once.
-    pub(crate) fn of(write: &Write) -> Self {
+    /// The new value of a write. `buffer` is working memory; it is encoded into that, once.
+    pub(crate) fn of(write: &Write, buffer: &mut Vec<u8>) -> Self {
         match &write.after {
             None => Self { value: None, share: StateHash::default(), bytes: ROW_OVERHEAD_BYTES },
             Some(value) => {
-                let encoded = value.encode();
-                let share = share(&write.key, &encoded);
-                Self { value: Some(value.clone()), share, bytes: ROW_OVERHEAD_BYTES + encoded.len() }
+                let share = StateHash::of_row(&write.key, value, buffer);
+                Self { value: Some(value.clone()), share, bytes: ROW_OVERHEAD_BYTES + buffer.len() }
             }
         }
     }
 }
 
-/// What a row adds to the state hash.
-pub(crate) fn share(key: &Key, encoded: &[u8]) -> StateHash {
-    let mut share = StateHash::default();
-    share.add(key, encoded);
-    share
+/// Changed rows in the order of their keys, a tree for each kind of key: most reads are of kinds that change seldom, and must
+/// not search through the messages of the last seconds to learn that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Changed {
+    kinds: [BTreeMap<Key, Slot>; Key::KINDS as usize],
+}
+
+impl Changed {
+    fn kind(key: &Key) -> usize {
+        usize::from(key.kind() - 1)
+    }
+
+    /// The change of a row.
+    pub(crate) fn get(&self, key: &Key) -> Option<&Slot> {
+        self.kinds[Self::kind(key)].get(key)
+    }
+
+    /// Sets a change; gives the one before.
+    fn insert(&mut self, key: Key, slot: Slot) -> Option<Slot> {
+        self.kinds[Self::kind(&key)].insert(key, slot)
+    }
+
+    /// The changes of a range, which must not be backwards.
+    pub(crate) fn range(&self, range: RangeInclusive<Key>) -> impl DoubleEndedIterator<Item = (&Key, &Slot)> {
+        let kinds = Self::kind(range.start())..=Self::kind(range.end());
+        self.kinds[kinds].iter().flat_map(move |kind| kind.range(range.clone()))
+    }
+
+    /// All changes.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Slot)> {
+        self.kinds.iter().flatten()
+    }
+
+    /// How many they are.
+    pub(crate) fn len(&self) -> usize {
+        self.kinds.iter().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kinds.iter().all(BTreeMap::is_empty)
+    }
 }
 
 /// Changed rows and the position they lead to.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     /// The changes.
-    pub(crate) rows: BTreeMap<Key, Slot>,
+    pub(crate) rows: Changed,
     /// An estimate of the memory they take.
     pub(crate) bytes: usize,
     /// The last entry in it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::error::ProjectionError;
 use super::handle::{Applied, Shared};
 use super::meta::META_KEY;
-use super::overlay::{Overlay, share};
+use super::overlay::Overlay;
 use super::store::{ByteRange, Store};
 use super::unit::{self, Rows, UnitKey};
 use crate::core::keys::Key;
@@ -70,15 +70,16 @@ impl Shared {
         };
         let mut hash = StateHash::default();
         walk(&*self.store, |key, bytes| {
-            if !changes.contains_key(&key) {
+            if changes.get(&key).is_none() {
                 hash.add(&key, bytes);
             }
             Ok(())
         })
         .map_err(|e| self.fail(e))?;
-        for (key, slot) in &changes {
+        let mut buffer = Vec::new();
+        for (key, slot) in changes.iter() {
             if let Some(value) = &slot.value {
-                hash = hash.plus(share(key, &value.encode()));
+                hash = hash.plus(StateHash::of_row(key, value, &mut buffer));
             }
         }
         Ok((applied, hash))

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 
 use super::frame;
 use super::outbox::CloseReason;
-use super::ring::{Kept, Ring};
+use super::ring::{Content, Kept, Ring};
 use super::session::Session;
 use crate::core::event::{Audience, Event};
 use crate::core::ids::{ChannelId, SessionId, UserId};
@@ -72,7 +72,7 @@ impl Hub {
         let channels: HashSet<ChannelId> = (joining.channels)()?.into_iter().collect();
         // A position that was never reached is one of another history, such as before a restore: start afresh.
         let since = joining.since.filter(|pos| *pos <= state.pos);
-        let missed = since.and_then(|pos| missed(&state.ring, pos, (session, &channels)));
+        let missed = since.and_then(|pos| missed(&mut state.ring, pos, (session, &channels)));
         // The connection's own task joins, so nobody needs to be woken.
         drop(session.outbox.push((joining.greeting)(state.pos, missed.is_some())));
         for frame in missed.into_iter().flatten() {
@@ -200,7 +200,7 @@ impl Hub {
 }
 
 /// The frames that a session missed, or `None` when some are gone.
-fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option<Vec<Bytes>> {
+fn missed(ring: &mut Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option<Vec<Bytes>> {
     let (session, channels) = who;
     let mine = |audience: &Audience| match audience {
         Audience::Channel(channel) => channels.contains(channel),
@@ -208,8 +208,7 @@ fn missed(ring: &Ring, pos: u64, who: (&Session, &HashSet<ChannelId>)) -> Option
         Audience::Everyone => !session.is_guest(),
         Audience::Node => false,
     };
-    let frames: Vec<Bytes> =
-        ring.after(pos)?.filter(|kept| mine(&kept.audience)).map(|kept| kept.frame.clone()).collect();
+    let frames = ring.after(pos, mine)?;
     // More than the session's queue takes would only close it again: a fresh page is the shorter way.
     let bytes: usize = frames.iter().map(|frame| frame.len() + limits::SESSION_FRAME_OVERHEAD_BYTES).sum();
     (bytes <= limits::SESSION_QUEUE_BYTES_MAX / 2).then_some(frames)
@@ -243,14 +242,25 @@ impl State {
 
     /// Keeps an event for whoever is away. Whoever is removed from a channel is no longer in its audience when it comes
     /// back, so the removal is kept for it by name too.
-    fn keep(&mut self, published: &Published, frame: Bytes) {
+    fn keep(&mut self, published: &Published, content: Content) {
         let pos = published.pos;
         if let Event::MemberRemoved { user_id, .. } = published.event {
-            self.ring.push(Kept { pos, audience: Audience::User(user_id), frame: frame.clone() });
+            self.ring.push(Kept { pos, audience: Audience::User(user_id), content: content.clone() });
         }
         let audience = published.event.audience();
         if audience != Audience::Node {
-            self.ring.push(Kept { pos, audience, frame });
+            self.ring.push(Kept { pos, audience, content });
+        }
+    }
+
+    /// Whether an event is needed as a frame now. A message that nobody hears is not: most of a standby's work would be
+    /// for frames that nobody ever gets.
+    fn needs_frame(&self, event: &Event) -> bool {
+        match event {
+            Event::MessageCreated { message } | Event::MessageUpdated { message } => {
+                self.channels.contains_key(&message.channel_id)
+            }
+            _ => true,
         }
     }
 
@@ -305,16 +315,26 @@ impl EventSink for Hub {
     }
 
     fn publish(&self, events: &[Published], pos: u64, wakes: &mut Vec<Waker>) {
-        let frames: Vec<Bytes> = encode_all(events);
+        let wanted: Vec<bool> = {
+            let state = self.state.lock();
+            events.iter().map(|published| state.needs_frame(&published.event)).collect()
+        };
+        let frames = encode_all(events, &wanted);
         let mut state = self.state.lock();
         let mut count = 0;
-        for (published, frame) in events.iter().zip(frames) {
-            let audience = published.event.audience();
-            count += state.deliver_to_guest(&published.event, &frame, wakes);
+        for (at, (published, frame)) in events.iter().zip(frames).enumerate() {
+            let event = &published.event;
+            // Somebody may have come since, also by an event before this one.
+            if frame.is_none() && !state.needs_frame(event) {
+                state.keep(published, Content::Message(Box::new((event.clone(), told_pos(events, at)))));
+                continue;
+            }
+            let frame = frame.unwrap_or_else(|| encode_event(event, told_pos(events, at)));
+            count += state.deliver_to_guest(event, &frame, wakes);
             // Whoever is removed still learns of it; whoever is added hears of it by `channel.created`.
-            count += state.deliver(audience, &frame, wakes);
-            state.follow(&published.event);
-            state.keep(published, frame);
+            count += state.deliver(event.audience(), &frame, wakes);
+            state.follow(event);
+            state.keep(published, Content::Frame(frame));
         }
         state.pos = state.pos.max(pos);
         drop(state);
@@ -322,35 +342,47 @@ impl EventSink for Hub {
     }
 }
 
-/// Encodes a batch into one allocation; each frame is a slice of it.
-fn encode_all(events: &[Published]) -> Vec<Bytes> {
-    #[derive(serde::Serialize)]
-    struct WithPos<'a> {
-        #[serde(flatten)]
-        event: &'a Event,
-        pos: PosText,
-    }
+/// The position that an event's frame tells. Of an entry's events only the last one says that the whole entry was seen: a
+/// client that is cut off before gets them again. Messages are one event each, so they never come twice.
+fn told_pos(events: &[Published], at: usize) -> u64 {
+    let Some(published) = events.get(at) else { return 0 };
+    let more = events.get(at + 1).is_some_and(|next| next.pos == published.pos);
+    if more { published.pos - 1 } else { published.pos }
+}
+
+/// An event with its position, as clients see it.
+#[derive(serde::Serialize)]
+struct WithPos<'a> {
+    #[serde(flatten)]
+    event: &'a Event,
+    pos: PosText,
+}
+
+/// Encodes one event.
+pub(super) fn encode_event(event: &Event, told: u64) -> Bytes {
+    encode(&WithPos { event, pos: PosText(told) })
+}
+
+/// Encodes those of a batch that are wanted into one allocation; each frame is a slice of it.
+fn encode_all(events: &[Published], wanted: &[bool]) -> Vec<Option<Bytes>> {
     let mut payload = Vec::new();
-    let mut frames = BytesMut::with_capacity(events.len() * limits::EVENT_BYTES_TYPICAL);
+    let count = wanted.iter().filter(|wanted| **wanted).count();
+    let mut frames = BytesMut::with_capacity(count * limits::EVENT_BYTES_TYPICAL);
     let mut ends = Vec::with_capacity(events.len());
-    for (at, published) in events.iter().enumerate() {
+    for (at, (published, wanted)) in events.iter().zip(wanted).enumerate() {
         payload.clear();
-        if !matches!(published.event, Event::SessionEnded { .. }) {
-            // Of an entry's events only the last one says that the whole entry was seen: a client that is cut off before
-            // gets them again. Messages are one event each, so they never come twice.
-            let more = events.get(at + 1).is_some_and(|next| next.pos == published.pos);
-            let pos = if more { published.pos - 1 } else { published.pos };
-            write_json(&mut payload, &WithPos { event: &published.event, pos: PosText(pos) });
+        if *wanted && !matches!(published.event, Event::SessionEnded { .. }) {
+            write_json(&mut payload, &WithPos { event: &published.event, pos: PosText(told_pos(events, at)) });
             frame::encode_text(&mut frames, &payload);
         }
-        ends.push(frames.len());
+        ends.push(wanted.then_some(frames.len()));
     }
     let frames = frames.freeze();
     let mut start = 0;
-    let slice = |end| {
-        let frame = frames.slice(start..end);
-        start = end;
-        frame
+    let slice = |end: Option<usize>| {
+        let frame = frames.slice(start..end?);
+        start = end?;
+        Some(frame)
     };
     ends.into_iter().map(slice).collect()
 }

@@ -84,6 +84,8 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
     };
     let mut beat = tokio::time::interval(Duration::from_millis(limits::SHIP_BEAT_MS));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    // What the follower was told last; nothing when it must hear something.
+    let mut told = None;
     loop {
         log.look();
         committed.look();
@@ -102,8 +104,13 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
             last: node.log().last_durable_index(),
             sent_ms: context.now_ms(),
         };
-        if let Err(error) = sender.send(&LogMessage::Ship(ship)).await {
-            return error;
+        let news = Some((ship.commit, ship.last));
+        // Between records that follow one another it would cost both sides much and say nothing new.
+        if more || told != news {
+            if let Err(error) = sender.send(&LogMessage::Ship(ship)).await {
+                return error;
+            }
+            told = news;
         }
         if more {
             continue;
@@ -112,7 +119,7 @@ async fn ship(context: &Context, node: &Node, (sender, epoch, from): (&mut LinkS
             biased;
             () = log.changed() => {}
             () = committed.changed() => {}
-            _ = beat.tick() => {}
+            _ = beat.tick() => told = None,
         }
     }
 }

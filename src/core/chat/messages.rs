@@ -32,6 +32,8 @@ pub(crate) struct SentRing {
     count: u64,
     /// Client ids by slot.
     client_ids: Vec<u128>,
+    /// Their tags by slot: what a search looks at first.
+    tags: Vec<u32>,
     /// The rows by slot.
     rows: Vec<Option<Arc<rows::Sent>>>,
 }
@@ -39,7 +41,7 @@ pub(crate) struct SentRing {
 impl SentRing {
     fn load(view: &dyn View, user: UserId) -> Ruled<Self> {
         let slots = usize::from(limits::SENT_RING);
-        let mut ring = Self { count: 0, client_ids: vec![0; slots], rows: vec![None; slots] };
+        let mut ring = Self { count: 0, client_ids: vec![0; slots], tags: vec![0; slots], rows: vec![None; slots] };
         let range = Key::Sent(user, 0)..=Key::Sent(user, limits::SENT_RING - 1);
         for (key, row) in view.rows::<rows::Sent>(range, Direction::Up, slots)? {
             if let Key::Sent(_, slot) = key {
@@ -52,17 +54,30 @@ impl SentRing {
 
     fn set(&mut self, slot: u16, row: Arc<rows::Sent>) {
         let at = usize::from(slot);
-        if let (Some(id), Some(place)) = (self.client_ids.get_mut(at), self.rows.get_mut(at)) {
+        let places = (self.client_ids.get_mut(at), self.tags.get_mut(at), self.rows.get_mut(at));
+        if let (Some(id), Some(tag), Some(place)) = places {
             *id = client_number(&row.client_id);
+            *tag = client_tag(*id);
             *place = Some(row);
         }
     }
 
     pub(crate) fn find(&self, client_id: &[u8]) -> Option<&Arc<rows::Sent>> {
+        /// Tags compared at once, without a branch for each: a send is nearly always a new one, so all are looked at.
+        const AT_ONCE: usize = 32;
         let wanted = client_number(client_id);
-        let at = self.client_ids.iter().position(|id| *id == wanted)?;
-        self.rows.get(at)?.as_ref()
+        let tag = client_tag(wanted);
+        let maybe = self.tags.chunks(AT_ONCE).zip(self.client_ids.chunks(AT_ONCE)).zip(self.rows.chunks(AT_ONCE));
+        let maybe = maybe.filter(|((tags, _), _)| tags.iter().fold(false, |found, other| found | (*other == tag)));
+        let mut found = maybe.flat_map(|((_, ids), rows)| ids.iter().zip(rows)).filter(|(id, _)| **id == wanted);
+        found.next()?.1.as_ref()
     }
+}
+
+/// A few bits of a client id in which most differ.
+const fn client_tag(id: u128) -> u32 {
+    let half = id as u64 ^ (id >> 64) as u64;
+    half as u32 ^ (half >> 32) as u32
 }
 
 /// A client id as a number; one of the wrong length is 0, which no valid one is.
@@ -145,7 +160,8 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
     }
     check_send(&ctx.changes, sender, command)?;
     let id = ChannelId(command.channel);
-    let mut new_head = (*head(&ctx.changes, id)?).clone();
+    let old_head = ctx.changes.row::<rows::ChannelHead>(Key::ChannelHead(id))?;
+    let mut new_head = old_head.as_deref().cloned().unwrap_or_default();
     new_head.last_seq += 1;
     new_head.last_ms = ctx.now_ms;
     let seq = new_head.last_seq;
@@ -163,7 +179,7 @@ pub(crate) fn send(ctx: &mut Context<'_>, rings: &mut SentRings, command: &SendM
         late_ms: 0,
     };
     let view = event::Message::of(id, seq, &message);
-    ctx.changes.put(Key::ChannelHead(id), new_head)?;
+    ctx.changes.replace(Key::ChannelHead(id), old_head.map(Value::ChannelHead), new_head);
     ctx.changes.replace(Key::Message(id, seq), None, message);
     if let Some(own) = ctx.changes.row::<rows::Membership>(Key::Membership(sender, id))? {
         let moved = rows::Membership { read_seq: seq, ..(*own).clone() };
