@@ -686,3 +686,26 @@ pub const BACKUP_KEY_FILE_BYTES_MAX: usize = 64 << 10;
 pub const BACKUP_ORPHAN_HOURS: u64 = 24;
 /// Bytes of a drill's report that are read to see which backup it is of.
 pub const BACKUP_DRILL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one part of an upload to a store: S3 takes 10,000 parts, so that a file may have 80 GB; smaller files are sent, and
+/// sent again, as a whole.
+pub const BACKUP_PART_BYTES: usize = 8 << 20;
+/// Parts of one upload on their way at once: one fills while another is confirmed.
+pub const BACKUP_PARTS_IN_FLIGHT: usize = 2;
+/// Connections to one HTTP target that are kept for the next request.
+pub const BACKUP_HTTP_IDLE_MAX: usize = 8;
+/// Bytes of an error that an HTTP target may explain itself with.
+pub const BACKUP_HTTP_ERROR_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one SFTP request: every server takes 32 KiB.
+pub const BACKUP_SFTP_PIECE_BYTES: usize = 32 << 10;
+/// SFTP requests of one file on their way at once: 1 MiB per round trip.
+pub const BACKUP_SFTP_IN_FLIGHT: usize = 32;
+/// Folders of an SFTP target that are read at once: `blobs/` has up to 65,792.
+pub const BACKUP_SFTP_FOLDERS_IN_FLIGHT: usize = 16;
+/// Seconds between two signs of life on an idle SSH link: routers forget links after some minutes.
+pub const BACKUP_SSH_KEEPALIVE_SECONDS: u64 = 30;
+/// How long the first pause before a target is tried again lasts, in milliseconds; doubles each time.
+pub const BACKUP_RETRY_FIRST_MS: u64 = 1_000;
+/// Bytes of the file that a probe writes: enough to measure, small enough to stay on an append-only target.
+pub const BACKUP_PROBE_BYTES: usize = 256 << 10;
+/// A target with less room than this is pointed out by its probe.
+pub const BACKUP_PROBE_FREE_BYTES: u64 = 1 << 30;
