@@ -16,4 +16,5 @@ pub mod projection;
 pub mod realtime;
 pub mod replication;
 pub mod tls;
+pub mod upkeep;
 pub mod web;

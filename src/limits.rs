@@ -558,6 +558,9 @@ pub const PAIR_CERTIFICATE_WARN_DAYS: i64 = 90;
 pub const PAIR_RENEW_LOOK_SECONDS: u64 = 3_600;
 /// How often it looks whether the pair's settings name the new one, and tells the active of it again.
 pub const PAIR_RENEW_PENDING_MS: u64 = 1_000;
+/// How long the pair's settings name a new certificate before it is shown: a witness dials again within a second when the
+/// settings change, and learns of it then.
+pub const PAIR_RENEW_SETTLE_MS: u64 = 3_000;
 /// How often the log is told of a certificate that ends.
 pub const PAIR_RENEW_WARN_SECONDS: u64 = 86_400;
 /// Days that they are back-dated: a machine whose clock is some weeks behind can still join and be told of its clock.
@@ -665,6 +668,68 @@ pub const BACKUP_COPY_BYTES: usize = 1 << 20;
 pub const BACKUP_RETRIES_MAX: usize = 4;
 /// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
 pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;
+/// Backup targets: each costs its own copy of everything.
+pub const BACKUP_TARGETS_MAX: usize = 8;
+/// Backup schedules.
+pub const BACKUP_SCHEDULES_MAX: usize = 16;
+/// Public keys that backups are encrypted for: each part has a header line for each.
+pub const BACKUP_RECIPIENTS_MAX: usize = 16;
+/// Bytes of the name of a target or a schedule: it stands in commands and metrics.
+pub const BACKUP_NAME_BYTES_MAX: usize = 32;
+/// Bytes of any other text of the backups' settings: paths and URLs.
+pub const BACKUP_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a password or private key: the longest RSA key in OpenSSH's form has about 6 KB.
+pub const BACKUP_SECRET_BYTES_MAX: usize = 8 << 10;
+/// Backups of one kind that a retention may keep.
+pub const BACKUP_KEPT_MAX: u32 = 10_000;
+/// A standby makes backups only while it heard the active node within this time.
+pub const BACKUP_ACTIVE_HEARD_MS: u64 = 5_000;
+/// The active node makes the backups itself when the standby has not been in step for this long: long enough that the standby
+/// has noticed and given up, and that a restart of it does not move the work to and fro.
+pub const BACKUP_TAKE_OVER_MS: u64 = 30_000;
+/// A standby that is further behind than this catches up first.
+pub const BACKUP_LAG_RECORDS_MAX: u64 = 100_000;
+/// Between two runs of the continuous mode: a minute is what may be lost with both nodes.
+pub const BACKUP_CONTINUOUS_SECONDS: u64 = 60;
+/// How long a target is left alone after it failed; doubles each time.
+pub const BACKUP_RETRY_SECONDS: u64 = 30;
+/// The longest such time: a disk that was plugged in again is found within it.
+pub const BACKUP_RETRY_SECONDS_MAX: u64 = 1_800;
+/// A target that has not answered for this long is an alarm: a mount that is renewed, or a router, is back sooner.
+pub const BACKUP_UNREACHABLE_SECONDS: u64 = 600;
+/// A full backup whose state has less than this share of the one before is an alarm.
+pub const BACKUP_SMALL_PERCENT: u64 = 50;
+/// How often each target is looked at: what it holds, and whether it is there.
+pub const BACKUP_LOOK_SECONDS: u64 = 60;
+/// How often it is looked whether something is due.
+pub const BACKUP_TICK_MS: u64 = 1_000;
+/// Jobs that are remembered after they ended: some months of nightly ones on several targets.
+pub const BACKUP_JOBS_KEPT: usize = 500;
+/// Jobs that may wait: a person who clicks more often is told that it is busy.
+pub const BACKUP_JOBS_WAITING_MAX: usize = 32;
+/// Bytes of the file of jobs: far above what is kept; it stops a damaged file from taking memory.
+pub const BACKUP_JOBS_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of a backup's name in a command: a time, an index and a dash have 37.
+pub const BACKUP_TITLE_BYTES_MAX: usize = 64;
+/// Messages that one command puts back: the apply thread should not be held up by one record.
+pub const RESTORE_MESSAGES_MAX: usize = 256;
+/// Bytes of their texts together: half of the largest payload, so that the command fits with all that is around them.
+pub const RESTORE_MESSAGES_BYTES_MAX: usize = 512 << 10;
+/// The largest window of a zstd part that is unpacked, as a power of two: 128 MiB, what `zstd -d` takes without being asked.
+pub const BACKUP_ZSTD_WINDOW_LOG_MAX: u32 = 27;
+/// By how much the number of the epoch grows with a restore: more than any history that was lost can have grown by, so that
+/// whoever remembers that history notices.
+pub const RESTORE_EPOCH_STEP: u64 = 1 << 20;
+/// How long the first command of a restored log may take: two writes to the disk.
+pub const RESTORE_NOTE_SECONDS_MAX: u64 = 60;
+/// Messages of a channel that are compared at once with what a backup has.
+pub const RESTORE_PAGE_MESSAGES: usize = 1_024;
+/// Messages that may be named when texts are put back; without names all of the channel are meant.
+pub const RESTORE_NAMED_MESSAGES_MAX: usize = 10_000;
+/// How often the command line asks the server how far a job is.
+pub const RESTORE_LOOK_MS: u64 = 200;
+/// Reports of drills that are looked at for the newest good one: more failures in a row are an alarm of their own.
+pub const DRILLS_LOOKED_AT_MAX: usize = 16;
 /// Bytes of one frame's records in an exported range of the log: large enough to compress well, small enough that whoever
 /// looks for one record unpacks little.
 pub const LOG_EXPORT_FRAME_BYTES: usize = 256 << 10;
@@ -709,3 +774,21 @@ pub const BACKUP_RETRY_FIRST_MS: u64 = 1_000;
 pub const BACKUP_PROBE_BYTES: usize = 256 << 10;
 /// A target with less room than this is pointed out by its probe.
 pub const BACKUP_PROBE_FREE_BYTES: u64 = 1 << 30;
+/// How often a target is pruned after backups that were made by themselves.
+pub const BACKUP_PRUNE_SECONDS: u64 = 3_600;
+/// How long a server that stops waits for its backup jobs to notice.
+pub const BACKUP_STOP_MS_MAX: u64 = 3_000;
+/// Next runs that the status shows.
+pub const BACKUP_NEXT_RUNS: usize = 5;
+/// How often it is looked whether a local snapshot is due and the log can be trimmed.
+pub const UPKEEP_EVERY_SECONDS: u64 = 60;
+/// A local snapshot is made once a day, ...
+pub const SNAPSHOT_EVERY_MS: u64 = 24 * 3_600_000;
+/// ... if there is anything worth it: as many records as lie between two state hashes.
+pub const SNAPSHOT_RECORDS_MIN: u64 = 1_024;
+/// ... and when the log since the last one has grown to this: a rebuild replays it in some minutes.
+pub const SNAPSHOT_LOG_BYTES: u64 = 1 << 30;
+/// Records before the standby's end that the log keeps for it: it compares positions there when it returns.
+pub const LOG_KEPT_RECORDS: u64 = 10_000;
+/// The log is trimmed below what the backups have when the free space comes this near to the reserve, in percent of it.
+pub const DISK_PRESSED_PERCENT: u64 = 50;

@@ -239,6 +239,7 @@ impl From<Refusal> for ApiError {
                 Current::Settings(settings) => serde_json::to_value(settings),
                 Current::Pair(pair) => serde_json::to_value(pair),
                 Current::Conflict(conflict) => serde_json::to_value(conflict),
+                Current::Backups(backups) => serde_json::to_value(backups),
             };
             json.ok()
         });

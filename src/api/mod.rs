@@ -25,6 +25,8 @@ pub use witness::serve_witness;
 use crate::auth::passwords::{PasswordPolicy, Passwords};
 use crate::auth::rate_limit::LoginLimiter;
 use crate::auth::setup_link::SetupLink;
+use crate::backup::restore::desk::RestoreDesk;
+use crate::backup::service::BackupService;
 use crate::core::chat::Reply;
 use crate::core::command::{Actor, Command, Envelope};
 use crate::core::ids::UserId;
@@ -64,6 +66,8 @@ pub struct AppParts {
     pub face: Face,
     /// The pair.
     pub pair: PairHandle,
+    /// The backups.
+    pub backups: BackupService,
     /// The disk watch.
     pub disk: Arc<DiskWatch>,
     /// The metrics.
@@ -74,6 +78,12 @@ pub struct AppParts {
     pub request_ids: RequestIds,
     /// What an operator should know, shown on the status page.
     pub notices: Arc<parking_lot::Mutex<Vec<String>>>,
+    /// Texts of messages that are being put back from a backup.
+    pub restores: RestoreDesk,
+    /// The cluster's id.
+    pub cluster: [u8; 16],
+    /// Where backups are opened for that.
+    pub scratch: std::path::PathBuf,
     /// Set while the server shuts down.
     pub stopping: tokio_util::sync::CancellationToken,
 }

@@ -13,6 +13,9 @@ use super::{App, AppParts, admin_router, router};
 use crate::auth::passwords::{PasswordLoad, PasswordPolicy, Passwords};
 use crate::auth::rate_limit::{LoginLimiter, LoginLimits};
 use crate::auth::setup_link::SetupLink;
+use crate::backup::restore::desk::RestoreDesk;
+use crate::backup::service::{BackupOptions, BackupService};
+use crate::blobs::BlobStore;
 use crate::core::entry::Origin;
 use crate::core::keys::Key;
 use crate::core::rows;
@@ -30,9 +33,10 @@ use crate::realtime::{CloseReason, Hub, ReadMarks};
 use crate::replication::net::TcpNet;
 use crate::replication::pki::install_web_ca;
 use crate::replication::{
-    Face, Hooks, Identity, PairOptions, PairService, Place, SwitchoverReason, level_held, settle,
+    Face, Hooks, Identity, PairHandle, PairOptions, PairService, Place, SwitchoverReason, level_held, settle,
 };
 use crate::tls::{ServerTls, TlsOptions};
+use crate::upkeep::Upkeep;
 
 /// What a server is started with.
 pub struct ServiceOptions {
@@ -62,6 +66,8 @@ pub struct ServiceOptions {
     pub disk_reserve: DiskReserve,
     /// This machine's side of the pair.
     pub pair: PairSide,
+    /// The file with the private key for drills.
+    pub drill_key: Option<PathBuf>,
 }
 
 /// This machine's side of the pair.
@@ -107,6 +113,7 @@ pub struct Service {
     listen: TcpListener,
     local: UnixListener,
     data: PathBuf,
+    site: u16,
     admission: Admission,
     pair_thread: std::thread::JoinHandle<()>,
     /// Held as long as the server runs.
@@ -127,6 +134,7 @@ impl Service {
         let bound = listen.local_addr().map_err(failed)?;
         let public_url = options.public_url.clone().unwrap_or_else(|| url_of(bound, options.tls));
         let place = place_of(&options.dir)?;
+        let cluster = place.cluster;
         let rejoined = settle_log(place.clone()).await?;
         install_web_ca(&data.join("pair"), &data.join("tls")).map_err(failed)?;
         let tls = options.tls.then(|| open_tls(&options, bound)).transpose()?;
@@ -137,12 +145,17 @@ impl Service {
         let alone = pair.is_alone();
         let (node, report) = start_node(&options.dir, &pair, hub.clone()).await?;
         let (runtime, pair) = pair.with_node(node.clone()).map_err(failed)?;
+        let backups = open_backups(&options, (&node, &pair))?;
         let pair_thread = runtime.spawn().map_err(failed)?;
         if alone {
             let mut role = node.watch_role();
             role.wait_for(|role| *role == Role::Active).await.map_err(failed)?;
         }
         let setup = setup_link(&data, &node, alone)?;
+        let scratch = data.join("scratch");
+        if let Err(error) = crate::backup::restore::live::sweep(&scratch) {
+            tracing::warn!(%error, "what an interrupted job has left could not be removed");
+        }
         let notices = rejoined.into_iter().chain(notices(&report)).collect();
         let app = App::new(AppParts {
             node,
@@ -155,19 +168,32 @@ impl Service {
             tls,
             face,
             pair,
+            backups,
             public_url,
             disk: Arc::new(DiskWatch::new(&data, options.disk_reserve)),
             metrics,
             started: Instant::now(),
             request_ids: RequestIds::new(),
             notices: Arc::new(parking_lot::Mutex::new(notices)),
+            restores: RestoreDesk::default(),
+            cluster,
+            scratch,
             stopping: CancellationToken::new(),
         });
         watch_disk(&app);
         let local = bind_socket(&options.dir.admin_socket())?;
         let admission =
             Admission { connections_max: options.connections_max, trusted_proxies: options.trusted_proxies.into() };
-        Ok(Self { app, listen, local, data, admission, pair_thread, _lock: options.lock })
+        Ok(Self {
+            app,
+            listen,
+            local,
+            data,
+            site: options.dir.identity().site,
+            admission,
+            pair_thread,
+            _lock: options.lock,
+        })
     }
 
     /// The address that links begin with.
@@ -218,6 +244,8 @@ impl Service {
         let (tasks, operator_tasks) = (listener.tasks().clone(), operator.tasks().clone());
         let accepting = [tokio::spawn(listener.run(self.listen)), tokio::spawn(operator.run_local(self.local))];
         let chores = tokio::spawn(chores(self.app.clone()));
+        let backups = tokio::spawn(self.app.backups.clone().run(self.app.stopping.clone()));
+        let upkeep = tokio::spawn(upkeep(&self.app, &self.data, self.site).run(self.app.stopping.clone()));
         let ended = tokio::select! {
             () = shutdown.cancelled() => Ended::Stopped,
             restart = self.app.pair.restart_wanted() => {
@@ -243,6 +271,8 @@ impl Service {
             tracing::warn!(connections = tasks.len(), "some connections did not end in time");
         }
         chores.abort();
+        backups.await.map_err(failed)?;
+        upkeep.await.map_err(failed)?;
         accepting.iter().for_each(tokio::task::JoinHandle::abort);
         let app = self.app.clone();
         let stopped = tokio::task::spawn_blocking(move || {
@@ -303,6 +333,33 @@ fn place_of(dir: &DataDir) -> Result<Place, ServiceError> {
         origin: Origin { site: identity.site, node: identity.node },
         execution: Execution::Threads,
     })
+}
+
+fn upkeep(app: &App, data: &Path, site: u16) -> Upkeep {
+    Upkeep {
+        node: app.node.clone(),
+        pair: app.pair.clone(),
+        backups: app.backups.clone(),
+        disk: app.disk.clone(),
+        snapshots: data.join("snapshots"),
+        site,
+        verified: Arc::default(),
+    }
+}
+
+fn open_backups(options: &ServiceOptions, (node, pair): (&Node, &PairHandle)) -> Result<BackupService, ServiceError> {
+    let (dir, identity) = (&options.dir, options.dir.identity());
+    BackupService::open(BackupOptions {
+        node: node.clone(),
+        pair: pair.clone(),
+        blobs: BlobStore::open(&dir.path("blobs")).map_err(failed)?,
+        data: dir.root().to_owned(),
+        cluster: identity.cluster_id_bytes().map_err(failed)?,
+        site: identity.site,
+        member: identity.node,
+        drill_key: options.drill_key.clone(),
+    })
+    .map_err(failed)
 }
 
 /// What the last run left to do to the log.

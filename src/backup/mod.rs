@@ -6,11 +6,15 @@
 
 pub mod blob_list;
 pub mod crypt;
+pub mod drill;
 mod error;
 pub mod job;
 pub mod manifest;
 mod meter;
 pub mod repository;
+pub mod restore;
+pub mod schedule;
+pub mod service;
 pub mod target;
 #[cfg(test)]
 mod tests;

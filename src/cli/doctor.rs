@@ -35,6 +35,7 @@ pub fn run(global: &Global, args: &DoctorArgs, output: &Output) -> Result<(), Cl
         reserve: DiskReserve::from(&config.storage),
         tls: config.tls.enabled,
         now_ms: now_ms(),
+        drill_key: config.backup.drill_key.clone().map(PathBuf::from),
         config_warnings: warnings,
         log_time_ms: None,
     });

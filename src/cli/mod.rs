@@ -7,11 +7,13 @@ pub mod backup;
 pub mod bench;
 pub mod config;
 pub mod doctor;
+pub mod drill;
 pub mod init;
 pub mod log;
 mod output;
 pub mod pair;
 pub mod promote;
+pub mod restore;
 pub mod serve;
 pub mod status;
 pub mod user;
@@ -77,8 +79,12 @@ pub enum Command {
     User(user::UserArgs),
     /// Verify or print the operation log
     Log(log::LogArgs),
-    /// Make the key that backups are encrypted with
+    /// Backups: targets, schedules, now, list, verify, prune, keys
     Backup(backup::BackupArgs),
+    /// Make a data directory from a backup
+    Restore(restore::RestoreArgs),
+    /// Prove that a backup restores: restore it aside, compare, count, time
+    Drill(drill::DrillArgs),
     /// Measure this machine: real clients, real connections, every message checked
     Bench(bench::BenchArgs),
     /// Look for what would go wrong later: disk, clock, permissions, certificate, port
@@ -100,7 +106,9 @@ pub fn run() -> ExitCode {
         Command::Witness(args) => witness::run(&cli.global, &args, &output),
         Command::User(args) => user::run(&cli.global, &args, &output),
         Command::Log(args) => log::run(&cli.global, &args, &output),
-        Command::Backup(args) => backup::run(&args, &output),
+        Command::Backup(args) => backup::run(&cli.global, &args, &output),
+        Command::Restore(args) => restore::run(&cli.global, &args, &output),
+        Command::Drill(args) => drill::run(&cli.global, &args, &output),
         Command::Bench(args) => bench::run(&args, &output),
         Command::Init(args) => init::run(&cli.global, &args, &output),
         Command::Doctor(args) => doctor::run(&cli.global, &args, &output),

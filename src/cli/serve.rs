@@ -196,6 +196,7 @@ fn service_options(data: (DataDir, DataLock), config: &Config) -> Result<Service
             },
             level_max: config.pair.level_max,
         },
+        drill_key: config.backup.drill_key.clone().map(PathBuf::from),
     })
 }
 

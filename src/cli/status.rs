@@ -27,12 +27,16 @@ pub fn run(global: &Global, _args: &StatusArgs, output: &Output) -> Result<(), C
 /// What an operator wants to know first, in sentences; the figures follow.
 fn headline(status: &Value) -> String {
     let mut lines = String::new();
-    let sentences = [status.pointer("/pair/summary"), status.get("summary")];
+    let sentences = [status.pointer("/pair/summary"), status.get("backup_summary"), status.get("summary")];
     for sentence in sentences.into_iter().flatten().filter_map(Value::as_str) {
         lines.push_str(&format!("{sentence}\n"));
     }
     for notice in status.get("notices").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
         lines.push_str(&format!("! {notice}\n"));
+    }
+    for alarm in status.get("backup_alarms").and_then(Value::as_array).into_iter().flatten() {
+        let part = |name: &str| alarm.get(name).and_then(Value::as_str).unwrap_or_default();
+        lines.push_str(&format!("! {}\n  -> {}\n", part("text"), part("action")));
     }
     if lines.is_empty() { lines } else { lines + "\n" }
 }

@@ -52,6 +52,7 @@ mod tests {
         assert_eq!(switched_on.server.public_url.take().as_deref(), Some("https://chat.example.lan"));
         assert!(switched_on.pair.on_active.take().unwrap().starts_with("/usr/local/lib/holdfast/virtual-ip add"));
         assert!(switched_on.pair.on_standby.take().unwrap().starts_with("/usr/local/lib/holdfast/virtual-ip remove"));
+        assert_eq!(switched_on.backup.drill_key.take().as_deref(), Some("/etc/holdfast/drill-key.txt"));
         assert_eq!(switched_on, Config::default());
     }
 

@@ -16,7 +16,9 @@ pub use error::{ConfigError, ConfigSource};
 pub use example::example_file;
 pub use load::{FlagSettings, Loaded, Sources, load};
 pub use macros::{FieldDoc, Section};
-pub use sections::{AuthConfig, LimitsConfig, LoggingConfig, PairConfig, ServerConfig, StorageConfig, TlsConfig};
+pub use sections::{
+    AuthConfig, BackupConfig, LimitsConfig, LoggingConfig, PairConfig, ServerConfig, StorageConfig, TlsConfig,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +40,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// The pair.
     pub pair: PairConfig,
+    /// Backups.
+    pub backup: BackupConfig,
 }
 
 /// A section as a value: its name, its comment, its fields.
@@ -64,5 +68,6 @@ pub fn sections() -> Vec<SectionDoc> {
         doc::<LimitsConfig>(),
         doc::<AuthConfig>(),
         doc::<PairConfig>(),
+        doc::<BackupConfig>(),
     ]
 }

@@ -96,3 +96,12 @@ config_section! {
         level_max: u32 = 0,
     }
 }
+
+config_section! {
+    /// Backups: this machine's own side. Where they go and when is set once with `holdfast backup` or the API.
+    pub struct BackupConfig in "backup" {
+        /// A file with the private key that drills decrypt backups with, readable by the server's user only. Best on a standby, or on
+        /// no server at all: whoever has it can read all backups.
+        drill_key: Option<String> = None, example "/etc/holdfast/drill-key.txt",
+    }
+}

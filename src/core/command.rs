@@ -4,7 +4,11 @@
 
 #![allow(clippy::too_many_arguments, reason = "the derived decoder of an enum takes five")]
 
+mod backups;
+
 use bytes::Bytes;
+
+pub use backups::{BackupAct, NoteBackup, UpdateBackups};
 
 use super::ids::{ChannelId, InviteId, SessionId, UserId};
 
@@ -13,7 +17,8 @@ use super::ids::{ChannelId, InviteId, SessionId, UserId};
 /// - 1: the commands of a node that is alone (tags 2 to 41).
 /// - 2: the first release with a pair. Every build that can be a member understands these, so the pair's own commands
 ///   (`UpdatePair`, `NotePair`, `Salvage`) are of this level, and there is no pair below it.
-pub const LEVEL: u32 = 2;
+/// - 3: the first release with backups and restores (tags 60 to 69).
+pub const LEVEL: u32 = 3;
 
 /// Who asked for a change.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -70,7 +75,7 @@ pub struct Envelope {
     /// For what.
     #[prost(
         oneof = "Command",
-        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51, 52, 53"
+        tags = "2, 3, 4, 5, 10, 11, 12, 13, 14, 15, 20, 21, 22, 30, 31, 32, 33, 34, 35, 40, 41, 50, 51, 52, 53, 60, 61, 62, 63"
     )]
     pub command: Option<Command>,
 }
@@ -153,6 +158,18 @@ pub enum Command {
     /// Decide a conflict. Level 2.
     #[prost(message, tag = "53")]
     ResolveConflict(ResolveConflict),
+    /// Change the settings of the backups. Level 3.
+    #[prost(message, tag = "60")]
+    UpdateBackups(UpdateBackups),
+    /// Note what somebody did with the backups. Level 3.
+    #[prost(message, tag = "63")]
+    NoteBackup(NoteBackup),
+    /// Note that everything before came out of a backup. Level 3.
+    #[prost(message, tag = "61")]
+    NoteRestore(NoteRestore),
+    /// Put texts of messages back that a backup still has. Level 3.
+    #[prost(message, tag = "62")]
+    RestoreMessages(RestoreMessages),
 }
 
 /// Send a message.
@@ -620,6 +637,54 @@ pub struct ResolveConflict {
     pub settings: Option<UpdateSettings>,
 }
 
+/// Note that everything before came out of a backup: the first command of a restored log. Only the node itself says so.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct NoteRestore {
+    /// The backup's name.
+    #[prost(string, tag = "1")]
+    pub backup: String,
+    /// The last record that was restored.
+    #[prost(uint64, tag = "2")]
+    pub index: u64,
+    /// When that record was proposed, in Unix milliseconds; 0 when there was none.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+}
+
+/// Put texts of messages back that a backup still has.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RestoreMessages {
+    /// Where.
+    #[prost(fixed64, tag = "1")]
+    pub channel: u64,
+    /// As they were at this time, in Unix milliseconds.
+    #[prost(uint64, tag = "2")]
+    pub as_of_ms: u64,
+    /// The backup's name.
+    #[prost(string, tag = "3")]
+    pub backup: String,
+    /// Also where somebody wrote a newer text since.
+    #[prost(bool, tag = "4")]
+    pub overwrite: bool,
+    /// The messages, each once.
+    #[prost(message, repeated, tag = "5")]
+    pub messages: Vec<RestoredMessage>,
+}
+
+/// A message as a backup has it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RestoredMessage {
+    /// Its sequence number in the channel.
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+    /// Its id.
+    #[prost(fixed64, tag = "2")]
+    pub id: u64,
+    /// Its Markdown then.
+    #[prost(string, tag = "3")]
+    pub body: String,
+}
+
 /// What can happen to a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -695,6 +760,8 @@ impl Command {
     pub const fn level(&self) -> u32 {
         match self {
             Self::UpdatePair(_) | Self::NotePair(_) | Self::Salvage(_) | Self::ResolveConflict(_) => 2,
+            Self::UpdateBackups(_) | Self::NoteBackup(_) => 3,
+            Self::NoteRestore(_) | Self::RestoreMessages(_) => 3,
             _ => 1,
         }
     }
@@ -710,6 +777,7 @@ impl Command {
             Self::PutMember(c) => Some(ChannelId(c.channel)),
             Self::RemoveMember(c) => Some(ChannelId(c.channel)),
             Self::UpdateMembership(c) => Some(ChannelId(c.channel)),
+            Self::RestoreMessages(c) => Some(ChannelId(c.channel)),
             _ => None,
         }
     }

@@ -1,10 +1,14 @@
 //! What happened, as clients see it: the shapes of the API and the events of the WebSocket. Secrets have no field here.
 
+mod backups;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::ids::{ChannelId, InviteId, MessageId, SessionId, UserId};
 use super::rows::{self, ChannelKind, ConflictKind, ConflictState, MemberRole, NotifyLevel, PairMemberKind, Role};
+
+pub use backups::{BackupPlaceView, BackupRetention, BackupSchedule, BackupTarget, Backups};
 
 /// A person or a bot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

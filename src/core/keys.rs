@@ -53,6 +53,8 @@ pub enum Key {
     OpenConflict(u64),
     /// The channel that stands for a direct channel which both sides of a fork had opened.
     ChannelAlias(ChannelId),
+    /// The settings of the backups.
+    Backups,
 }
 
 /// The longest encoded key, in bytes.
@@ -99,7 +101,7 @@ impl Key {
     /// The first of all keys.
     pub const FIRST: Self = Self::Settings;
     /// The last of all keys.
-    pub const LAST: Self = Self::ChannelAlias(ChannelId(u64::MAX));
+    pub const LAST: Self = Self::Backups;
 
     /// The key's bytes: a tag in the order of the enum, then big-endian fields.
     #[must_use]
@@ -129,6 +131,7 @@ impl Key {
             Self::Conflict(id) => one(20, id),
             Self::OpenConflict(id) => one(21, id),
             Self::ChannelAlias(id) => one(22, id.0),
+            Self::Backups => KeyBytes::new(23, &[]),
         }
     }
 
@@ -169,6 +172,7 @@ impl Key {
             20 => Self::Conflict(one()?),
             21 => Self::OpenConflict(one()?),
             22 => Self::ChannelAlias(ChannelId(one()?)),
+            23 if rest.is_empty() => Self::Backups,
             _ => return None,
         })
     }
@@ -182,7 +186,7 @@ mod tests {
 
     fn any_key() -> impl Strategy<Value = Key> {
         let id = prop_oneof![0..4u64, any::<u64>()];
-        (0..22u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
+        (0..23u8, id.clone(), id, any::<[u8; 16]>(), any::<u16>()).prop_map(|(which, a, b, hash, slot)| match which {
             0 => Key::Settings,
             1 => Key::User(UserId(a)),
             2 => Key::Username(hash),
@@ -204,7 +208,8 @@ mod tests {
             18 => Key::TailMark(hash),
             19 => Key::Conflict(a),
             20 => Key::OpenConflict(a),
-            _ => Key::ChannelAlias(ChannelId(a)),
+            21 => Key::ChannelAlias(ChannelId(a)),
+            _ => Key::Backups,
         })
     }
 

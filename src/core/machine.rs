@@ -6,13 +6,13 @@
 
 use prost::Message as _;
 
-use super::chat::{Context, Reply, Ruled, channels, invites, messages, sessions, settings, users};
+use super::chat::{Context, Reply, Ruled, channels, invites, messages, restores, sessions, settings, users};
 use super::command::{Actor, Command, Envelope, StateHashRecord};
 use super::entry::{Digest, Entry, EntryKind};
 use super::event::Event;
 use super::refusal::{Refusal, RuleError};
 use super::view::{Changes, View, ViewError, Write};
-use super::{merge, pair};
+use super::{backups, merge, pair};
 
 /// What one entry did.
 #[derive(Debug)]
@@ -143,6 +143,10 @@ impl Machine {
             }
             Command::Salvage(c) => merge::apply(self, ctx, c),
             Command::ResolveConflict(c) => merge::resolve(self, ctx, c),
+            Command::UpdateBackups(c) => backups::update(ctx, c),
+            Command::NoteBackup(c) => backups::note(ctx, c),
+            Command::NoteRestore(c) => restores::note(ctx, c),
+            Command::RestoreMessages(c) => restores::put_back(ctx, c),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! **Invariant:** imports nothing else of ours but the constants of `limits`.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+pub mod backups;
 pub mod chat;
 pub mod command;
 pub mod entry;

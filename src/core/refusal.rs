@@ -1,7 +1,7 @@
 //! Why a change was refused: deterministic, equal on every node, with a stable code. A failure that another node might
 //! not have is never a refusal; it is a [`ViewError`](super::view::ViewError), and stops the node that has it.
 
-use super::event::{Channel, Conflict, Message, Pair, Settings, User};
+use super::event::{Backups, Channel, Conflict, Message, Pair, Settings, User};
 
 macro_rules! refusal_codes {
     ($($(#[$doc:meta])* $name:ident = $code:literal, $status:literal, $title:literal;)*) => {
@@ -105,6 +105,16 @@ refusal_codes! {
     ConflictDecisionInvalid = "conflict_decision_invalid", 422, "This conflict cannot be decided in this way.";
     /// A record of a diverged tail before this one is missing.
     SalvageGap = "salvage_gap", 409, "An earlier record of the same diverged tail is missing.";
+    /// A target of the backups is not complete, or there are too many.
+    BackupTargetInvalid = "backup_target_invalid", 422, "A backup target is not complete, or its name is used twice.";
+    /// A public key of the backups is none.
+    BackupRecipientInvalid = "backup_recipient_invalid", 422, "This is no public key of age: it begins with age1.";
+    /// A schedule of the backups is not complete, or names a target that is not there.
+    BackupScheduleInvalid = "backup_schedule_invalid", 422, "A backup schedule is not complete, or names an unknown target.";
+    /// More backups are to be kept than can be.
+    BackupRetentionInvalid = "backup_retention_invalid", 422, "The number of backups to keep is too large.";
+    /// The target was moved: its password or key must be entered again.
+    BackupSecretNeeded = "backup_secret_needed", 422, "The target is another one: enter its password or key again.";
     /// The command's form is wrong in a way that only a faulty client produces.
     InvalidCommand = "invalid_command", 422, "The request does not make sense.";
 }
@@ -124,6 +134,8 @@ pub enum Current {
     Pair(Pair),
     /// A conflict.
     Conflict(Conflict),
+    /// The settings of the backups.
+    Backups(Backups),
 }
 
 /// A refused change.

@@ -3,10 +3,15 @@
 //! A row whose shape changes in a way protobuf cannot express gets a new struct with `type Previous` naming the old
 //! one; the old bytes stay in the golden tests for ever.
 
+mod backups;
 mod pair;
 
 use std::sync::Arc;
 
+pub use backups::{
+    BackupPlace, BackupRetention, BackupSchedule, BackupTarget, Backups, DirectoryPlace, S3Place, ScheduledKind,
+    Secret, SftpPlace, WebdavPlace,
+};
 pub use pair::{Conflict, ConflictKind, ConflictState, Pair, PairMember, PairMemberKind, PairTimings, TailMark};
 
 use super::keys::Key;
@@ -493,7 +498,8 @@ first_version!(
     Reference,
     Pair,
     TailMark,
-    Conflict
+    Conflict,
+    Backups
 );
 
 macro_rules! values {
@@ -557,7 +563,8 @@ values!(
     Reference,
     Pair,
     TailMark,
-    Conflict
+    Conflict,
+    Backups
 );
 
 impl Value {
@@ -581,6 +588,7 @@ impl Value {
             Key::Pair => Pair::decode_row(bytes)?.into(),
             Key::TailMark(_) => TailMark::decode_row(bytes)?.into(),
             Key::Conflict(_) => Conflict::decode_row(bytes)?.into(),
+            Key::Backups => Backups::decode_row(bytes)?.into(),
             Key::Username(_)
             | Key::SessionToken(_)
             | Key::UserSession(..)

@@ -1,6 +1,7 @@
 //! How the rules see the state, and how they change it: reads through a narrow trait, writes collected as a list that
 //! the projection commits. Pure: nothing here knows where rows are stored.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::entry::Digest;
@@ -98,13 +99,18 @@ pub struct Write {
 pub struct Changes<'a> {
     view: &'a dyn View,
     writes: Vec<Write>,
+    /// Where each key is in `writes`, once there are so many that searching them would be slow.
+    places: HashMap<Key, usize>,
 }
+
+/// From this many writes on they are found by an index: most entries write five rows, ending all sessions many thousands.
+const INDEXED_WRITES_MIN: usize = 64;
 
 impl<'a> Changes<'a> {
     /// No changes yet.
     #[must_use]
     pub fn new(view: &'a dyn View) -> Self {
-        Self { view, writes: Vec::new() }
+        Self { view, writes: Vec::new(), places: HashMap::new() }
     }
 
     /// Sets a row, reading what was there before.
@@ -146,23 +152,39 @@ impl<'a> Changes<'a> {
     }
 
     fn before(&self, key: &Key) -> Result<Option<Value>, ViewError> {
-        if self.writes.iter().any(|write| write.key == *key) {
+        if self.place(key).is_some() {
             return Ok(None); // `record` keeps the first earlier value
         }
         self.view.get(key)
     }
 
     fn record(&mut self, key: Key, before: Option<Value>, after: Option<Value>) {
-        match self.writes.iter_mut().find(|write| write.key == key) {
-            Some(write) => write.after = after,
-            None => self.writes.push(Write { key, before, after }),
+        if let Some(write) = self.place(&key).and_then(|at| self.writes.get_mut(at)) {
+            write.after = after;
+            return;
         }
+        self.writes.push(Write { key, before, after });
+        match self.writes.len() {
+            INDEXED_WRITES_MIN => {
+                self.places.extend(self.writes.iter().enumerate().map(|(at, write)| (write.key, at)));
+            }
+            many if many > INDEXED_WRITES_MIN => drop(self.places.insert(key, many - 1)),
+            _ => {}
+        }
+    }
+
+    /// Where the write of this key is.
+    fn place(&self, key: &Key) -> Option<usize> {
+        if self.writes.len() >= INDEXED_WRITES_MIN {
+            return self.places.get(key).copied();
+        }
+        self.writes.iter().position(|write| write.key == *key)
     }
 }
 
 impl View for Changes<'_> {
     fn get(&self, key: &Key) -> Result<Option<Value>, ViewError> {
-        match self.writes.iter().find(|write| write.key == *key) {
+        match self.place(key).and_then(|at| self.writes.get(at)) {
             Some(write) => Ok(write.after.clone()),
             None => self.view.get(key),
         }
@@ -305,6 +327,24 @@ mod tests {
         assert_eq!(changes.scan(KEY..=KEY, Direction::Up, 1).unwrap()[0].1, head(1).into(), "scans do not");
         let write = Write { key: KEY, before: Some(head(1).into()), after: Some(head(3).into()) };
         assert_eq!(changes.into_writes(), [write]);
+    }
+
+    #[test]
+    fn many_writes_are_found_like_few() {
+        let view = One(KEY, head(1).into());
+        let mut changes = Changes::new(&view);
+        let channels = 3 * INDEXED_WRITES_MIN as u64;
+        for round in 0..2 {
+            for channel in 1..=channels {
+                changes.put(Key::ChannelHead(ChannelId(channel)), head(channel + round)).unwrap();
+            }
+        }
+        let found = changes.row::<ChannelHead>(Key::ChannelHead(ChannelId(channels))).unwrap().unwrap();
+        assert_eq!(found.last_seq, channels + 1);
+        let writes = changes.into_writes();
+        assert_eq!(writes.len() as u64, channels, "each key once");
+        assert_eq!(writes[0].before, Some(head(1).into()));
+        assert!(writes.iter().zip(1..).all(|(write, channel)| write.after == Some(head(channel + 1).into())));
     }
 
     #[test]

@@ -309,6 +309,13 @@ impl Node {
         taken
     }
 
+    /// Removes the segments of the log whose records are all below `index`, soon. What may go is up to the caller: see
+    /// [`crate::upkeep`].
+    pub fn trim_log(&self, index: u64) {
+        self.shared.queue.push_trim(index);
+        self.kick();
+    }
+
     /// Everything up to `index` is committed: it is applied and acknowledged.
     pub fn commit(&self, index: u64) {
         self.shared.gate.commit(index);
@@ -347,6 +354,12 @@ impl Node {
     /// Refuses commands above this level from now on: some member would not understand them.
     pub fn set_level(&self, level: u32) {
         self.shared.level.store(level, Ordering::Relaxed);
+    }
+
+    /// The level of commands that every member of the pair understands.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        self.shared.level.load(Ordering::Relaxed)
     }
 
     /// How often the state differed from a recorded state hash since the start. Anything but 0 is an alarm.

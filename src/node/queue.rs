@@ -57,11 +57,13 @@ pub(super) struct Work {
     pub(super) received: Vec<Received>,
     /// How often the node had stepped down when the proposals were made.
     pub(super) term: u64,
+    /// Segments whose records are all below this index go.
+    pub(super) trim_below: Option<u64>,
 }
 
 impl Work {
     pub(super) const fn is_empty(&self) -> bool {
-        self.proposals.is_empty() && self.received.is_empty()
+        self.proposals.is_empty() && self.received.is_empty() && self.trim_below.is_none()
     }
 }
 
@@ -151,6 +153,17 @@ impl Queue {
         drop(waiting);
         self.arrived.notify_one();
         true
+    }
+
+    /// Has the log trimmed when its thread comes to it.
+    pub(super) fn push_trim(&self, below: u64) {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return; // the next start looks again
+        }
+        waiting.work.trim_below = waiting.work.trim_below.max(Some(below));
+        drop(waiting);
+        self.arrived.notify_one();
     }
 
     /// Waits for work and takes all of it. `None` once the queue is closed and empty.

@@ -269,6 +269,12 @@ fn open_state(options: &NodeOptions, log: &LogWriter) -> Result<(Opened, Option<
             drop(opened);
             Projection::rebuild(&state, &reason).map_err(StartError::State)?
         }
+        // Somebody deleted the state, which is always safe: the log may have been trimmed below a snapshot.
+        Ok(opened) if last > 0 && opened.applied.index + 1 < first => {
+            let reason = format!("the state is at index {}, the log begins at {first}", opened.applied.index);
+            drop(opened);
+            Projection::rebuild(&state, &reason).map_err(StartError::State)?
+        }
         Ok(opened) => opened,
         Err(damage) if damage.is_rebuildable() => {
             Projection::rebuild(&state, &damage.to_string()).map_err(StartError::State)?

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::{EventSink, Execution, Node, NodeEvents, NodeOptions, ProposeError, Published, ReplyTo};
-use crate::core::command::{Actor, Command, Envelope, NewUser, SetUp};
+use crate::core::command::{Actor, Command, Envelope, NewUser, NoteCertificate, SetUp};
 use crate::core::entry::{Entry, Origin};
 use crate::limits;
 use crate::oplog::{LogError, LogPosition};
@@ -105,4 +105,87 @@ fn who_waits_for_room_is_refused_when_the_node_steps_down() {
     let answer = answer.blocking_recv().unwrap();
     assert!(matches!(answer, Err(ProposeError::NotActive)), "{answer:?}");
     node.stop(Duration::ZERO);
+}
+
+/// A node that is alone, active in the epoch of this number.
+fn alone(dir: &std::path::Path, epoch: u64) -> (Node, super::StartReport) {
+    let options = NodeOptions {
+        data: dir.to_owned(),
+        cluster: [7; 16],
+        origin: Origin { site: 0, node: 1 },
+        alone: true,
+        events: Arc::new(()),
+        sink: Arc::new(NoSink),
+        execution: Execution::Threads,
+        on_fatal: Arc::new(|reason| panic!("{reason}")),
+    };
+    let (node, report) = Node::start(options).unwrap();
+    node.activate(epoch << 16 | 1).unwrap();
+    let mut role = node.watch_role();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(role.wait_for(|role| *role == super::Role::Active)).unwrap();
+    (node, report)
+}
+
+/// Records that fill the log and not the state: what they note is no JSON, so the audit trail has nothing of it.
+fn fill(node: &Node, megabytes: usize) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for round in 0..megabytes * 2 {
+        let noise = blake3::Hasher::new().update(&round.to_le_bytes()).finalize_xof();
+        let mut bytes = vec![0; 400 << 10];
+        let mut noise = noise;
+        noise.fill(&mut bytes);
+        let note = NoteCertificate { before: data_encoding::BASE64.encode(&bytes), after: String::new() };
+        let envelope = Envelope { actor: Some(Actor::operator()), command: Some(Command::NoteCertificate(note)) };
+        runtime.block_on(node.propose(&envelope)).unwrap().outcome.unwrap();
+    }
+}
+
+fn snapshot(node: &Node, dir: &std::path::Path) -> u64 {
+    node.projection().checkpoint().unwrap();
+    let hold = node.projection().hold_checkpoints();
+    let index = hold.stored().index;
+    let chain = node.log().position_at(index).unwrap().chain;
+    let info = crate::projection::snapshot::SnapshotInfo { site: 0, chain };
+    crate::projection::snapshot::write_snapshot(&hold, &dir.join("snapshots"), info, |_| {}).unwrap();
+    index
+}
+
+#[test]
+fn a_trimmed_log_starts_again_and_its_state_is_rebuilt_from_a_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let (node, _) = alone(dir.path(), 1);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(node.propose(&proposal())).unwrap().outcome.unwrap();
+    fill(&node, 110);
+    let first = snapshot(&node, dir.path());
+    fill(&node, 20);
+    snapshot(&node, dir.path());
+    assert_eq!(node.log().first_index(), 1);
+    node.trim_log(first + 1);
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while node.log().first_index() == 1 {
+        assert!(std::time::Instant::now() < deadline, "nothing was trimmed");
+        std::thread::yield_now();
+    }
+    let begins = node.log().first_index();
+    assert!(begins <= first + 1, "what comes after the older snapshot is there");
+    fill(&node, 1);
+    let (end, state) = (node.log().last_position().index, node.projection().state_hash());
+    node.stop(PATIENCE);
+    drop(node);
+
+    let (node, report) = alone(dir.path(), 2);
+    assert_eq!((node.log().first_index(), report.replayed), (begins, 0));
+    assert_eq!(node.projection().state_hash().1, state.1, "the epoch's record changes no row");
+    node.stop(PATIENCE);
+    drop(node);
+
+    std::fs::remove_dir_all(dir.path().join("state")).unwrap();
+    let (node, report) = alone(dir.path(), 3);
+    assert!(matches!(report.state, crate::projection::OpenOutcome::Rebuilt { .. }), "{:?}", report.state);
+    assert_eq!(node.projection().state_hash().1, state.1);
+    assert_eq!(node.projection().full_state_hash().unwrap().1, state.1);
+    assert!(node.log().last_position().index > end);
+    node.stop(PATIENCE);
 }

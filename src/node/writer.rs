@@ -72,6 +72,11 @@ impl LogThread {
                 return false;
             }
         }
+        if let Some(below) = work.trim_below
+            && !self.trim(below)
+        {
+            return false;
+        }
         let mut proposals = work.proposals;
         while !proposals.is_empty() {
             let rest = proposals.split_off(batch_len(&proposals));
@@ -81,6 +86,22 @@ impl LogThread {
             }
         }
         true
+    }
+
+    /// Removes segments. Returns false when the thread must end.
+    fn trim(&mut self, below: u64) -> bool {
+        match self.log.trim_below(below) {
+            Ok(removed) => {
+                if let Some(last) = removed.last() {
+                    tracing::info!(segments = removed.len(), first = last.last + 1, "the log was trimmed");
+                }
+                true
+            }
+            Err(error) => {
+                self.shared.fatal(&error.to_string());
+                false
+            }
+        }
     }
 
     /// How many batches may wait to be applied: few when nothing but applying takes time, so that proposals gather

@@ -188,6 +188,19 @@ impl DataDir {
         Ok((DataDir::open_or_create(root)?, lock))
     }
 
+    /// Makes the identity and the directories of a data directory whose log and state are there already: what a restore
+    /// builds, under the lock of `root`.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn restored(root: &Path, cluster: &[u8; 16], node: u16) -> Result<DataDir, DataDirError> {
+        let made = new_identity().map_err(io_error("make the identity of", root))?;
+        let identity = NodeIdentity { cluster_id: HEXLOWER.encode(cluster), node, ..made };
+        make_directories(root)?;
+        write_identity(root, &identity)?;
+        Ok(DataDir { root: root.to_owned(), identity, created_now: true })
+    }
+
     /// Takes the place of this member in a cluster: what joining a pair does to a directory that was not used otherwise.
     pub fn adopt(&self, cluster: &[u8; 16], node: u16) -> Result<(), DataDirError> {
         let identity = NodeIdentity { cluster_id: HEXLOWER.encode(cluster), node, ..self.identity.clone() };

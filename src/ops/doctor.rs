@@ -67,6 +67,8 @@ pub struct DoctorOptions {
     pub tls: bool,
     /// The wall clock, milliseconds since the Unix epoch.
     pub now_ms: u64,
+    /// The file with the private key for drills, if one is configured.
+    pub drill_key: Option<PathBuf>,
     /// What was odd about the configuration: [`Loaded::warnings`](crate::config::Loaded::warnings).
     pub config_warnings: Vec<String>,
     /// The newest time in the log, if somebody read it: a clock behind it would stop new ids.
@@ -88,6 +90,9 @@ pub fn examine(options: &DoctorOptions) -> Report {
         check_lock(lock),
         check_port(options.listen, running),
     ];
+    if let Some(key) = &options.drill_key {
+        checks.push(check_drill_key(key));
+    }
     if options.tls {
         checks.push(check_certificate(&options.data, options.now_ms));
     }
@@ -175,6 +180,31 @@ fn check_permissions(data: &Path) -> Check {
         Err(error) => {
             Check::fail(NAME, format!("modes cannot be read: {error}"), "Check the owner of the data directory.")
         }
+    }
+}
+
+/// Whoever has the key can read all backups.
+fn check_drill_key(key: &Path) -> Check {
+    const NAME: &str = "drill_key";
+    let shown = key.display();
+    let mode = match super::durable_file::mode_of(key) {
+        Ok(mode) => mode,
+        Err(error) => {
+            let advice =
+                format!("Put the private key into {shown}, or take backup.drill_key out of the configuration.");
+            return Check::fail(NAME, format!("{shown} cannot be read: {error}"), advice);
+        }
+    };
+    if mode & 0o077 != 0 {
+        return Check::fail(
+            NAME,
+            format!("{shown} is open to other users ({mode:o})"),
+            format!("Close it with: chmod 600 {shown}"),
+        );
+    }
+    match crate::backup::crypt::read_identities(key) {
+        Ok(keys) => Check::ok(NAME, format!("{shown}, {} keys, closed to others", keys.len())),
+        Err(error) => Check::fail(NAME, error.to_string(), "Make one with: holdfast backup keygen --out FILE"),
     }
 }
 
@@ -355,6 +385,7 @@ mod tests {
             reserve: DiskReserve { bytes: 0, percent: 0 },
             tls: true,
             now_ms: NOW_MS,
+            drill_key: None,
             config_warnings: Vec::new(),
             log_time_ms: None,
         }
@@ -406,6 +437,22 @@ mod tests {
         let _lock = DataLock::acquire(dir.path()).unwrap();
         let report = examine(&options(dir.path()));
         assert!(of(&report, "lock").found.contains(&std::process::id().to_string()));
+    }
+
+    #[test]
+    fn a_drill_key_must_be_a_key_and_its_owners_alone() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.txt");
+        assert_eq!(check_drill_key(&path).verdict, Verdict::Fail, "it is not there");
+        crate::backup::crypt::Identity::generate().write_new(&path, "2026-11-21T12:00:00Z").unwrap();
+        assert_eq!(check_drill_key(&path).verdict, Verdict::Ok);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let open = check_drill_key(&path);
+        assert!(open.verdict == Verdict::Fail && open.advice.contains("chmod 600"), "{open:?}");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "nonsense").unwrap();
+        assert_eq!(check_drill_key(&path).verdict, Verdict::Fail);
     }
 
     #[test]

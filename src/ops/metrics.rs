@@ -53,6 +53,14 @@ pub const LOGIN_FAILURES_TOTAL: &str = "holdfast_login_failures_total";
 pub const DISK_FREE_BYTES: &str = "holdfast_disk_free_bytes";
 /// 1 while writes are accepted (gauge).
 pub const DISK_ACCEPTING: &str = "holdfast_disk_accepting";
+/// Backup jobs at work (gauge).
+pub const BACKUP_JOBS_RUNNING: &str = "holdfast_backup_jobs_running";
+/// Backup jobs that failed (counter).
+pub const BACKUP_FAILURES_TOTAL: &str = "holdfast_backup_failures_total";
+/// Things that are wrong with the backups (gauge); anything but 0 needs somebody.
+pub const BACKUP_ALARMS: &str = "holdfast_backup_alarms";
+/// When the newest backup was finished on the target where that is longest ago, in Unix seconds (gauge).
+pub const BACKUP_NEWEST_SECONDS: &str = "holdfast_backup_newest_timestamp_seconds";
 /// Resident memory of the process (gauge).
 pub const PROCESS_RESIDENT_BYTES: &str = "process_resident_memory_bytes";
 /// CPU seconds used by the process (gauge, it only grows).
@@ -88,7 +96,7 @@ const fn metric(name: &'static str, kind: Kind, unit: Unit, help: &'static str) 
 }
 
 /// The table. A metric that is not here does not exist.
-const METRICS: [Metric; 26] = [
+const METRICS: [Metric; 30] = [
     metric(LOG_FSYNC_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of one log fsync."),
     metric(COMMIT_BATCH_ENTRIES, Kind::Histogram(&BATCH_BUCKETS_ENTRIES), Unit::Count, "Entries in one commit batch."),
     metric(PROPOSAL_QUEUE_DEPTH, Kind::Gauge, Unit::Count, "Commands waiting for the log writer."),
@@ -110,6 +118,15 @@ const METRICS: [Metric; 26] = [
     metric(NOT_ACTIVE_TOTAL, Kind::Counter, Unit::Count, "Requests answered not_active: the other node is active."),
     metric(HTTP_REQUEST_SECONDS, Kind::Histogram(&LATENCY_BUCKETS_SECONDS), Unit::Seconds, "Time of an HTTP request."),
     metric(LOGIN_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Failed logins by reason."),
+    metric(BACKUP_JOBS_RUNNING, Kind::Gauge, Unit::Count, "Backup jobs at work."),
+    metric(BACKUP_FAILURES_TOTAL, Kind::Counter, Unit::Count, "Backup jobs that failed."),
+    metric(BACKUP_ALARMS, Kind::Gauge, Unit::Count, "Things that are wrong with the backups."),
+    metric(
+        BACKUP_NEWEST_SECONDS,
+        Kind::Gauge,
+        Unit::Seconds,
+        "When the worst target got its newest backup, Unix time.",
+    ),
     metric(DISK_FREE_BYTES, Kind::Gauge, Unit::Bytes, "Free space on the data disk."),
     metric(DISK_ACCEPTING, Kind::Gauge, Unit::Count, "1 while there is room and writes are accepted, else 0."),
     metric(PROCESS_RESIDENT_BYTES, Kind::Gauge, Unit::Bytes, "Resident memory of the process."),

@@ -135,6 +135,7 @@ fn kind(key: &Key) -> &'static str {
         Key::Conflict(_) => "conflicts",
         Key::OpenConflict(_) => "open_conflicts",
         Key::ChannelAlias(_) => "channel_aliases",
+        Key::Backups => "backups",
     }
 }
 
@@ -184,11 +185,50 @@ pub fn write_snapshot(
     sync_dir(&temporary)?;
     std::fs::rename(&temporary, &target).map_err(io("rename", &temporary))?;
     sync_dir(snapshots)?;
-    let kept = list_snapshots(snapshots)?;
-    for old in kept.iter().rev().skip(limits::SNAPSHOTS_KEPT) {
-        std::fs::remove_dir_all(old).map_err(io("remove", old))?;
-    }
+    remove_old(snapshots)?;
     Ok(target)
+}
+
+/// The file that says which snapshot must stay although there are newer ones.
+const BASE: &str = "base";
+
+/// From now on the newest snapshot up to the record `settled` stays, however many newer ones are written: what comes after may
+/// have to be taken back. Only one counts that the log goes on from, which begins with `log_first`.
+///
+/// # Errors
+/// [`ProjectionError::Io`] when the disk refuses.
+pub fn keep_base(snapshots: &Path, settled: u64, log_first: u64) -> Result<(), ProjectionError> {
+    let path = snapshots.join(BASE);
+    if base(snapshots) == Some((settled, log_first)) {
+        return Ok(());
+    }
+    let write = || {
+        crate::ops::durable_file::create_private_dir(snapshots)?;
+        crate::ops::durable_file::write_private(&path, format!("{settled} {log_first}\n").as_bytes())
+    };
+    write().map_err(|e| ProjectionError::io("write", &path, &e))
+}
+
+fn base(snapshots: &Path) -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string(snapshots.join(BASE)).ok()?;
+    let (settled, log_first) = text.trim().split_once(' ')?;
+    Some((settled.parse().ok()?, log_first.parse().ok()?))
+}
+
+/// Deletes all but the newest [`limits::SNAPSHOTS_KEPT`] and the one that [`keep_base`] asks for; if none is old enough for it,
+/// the oldest that the log goes on from.
+fn remove_old(snapshots: &Path) -> Result<(), ProjectionError> {
+    let all = list_snapshots(snapshots)?;
+    let index = |dir: &Path| dir.file_name()?.to_str()?.parse::<u64>().ok();
+    let kept = base(snapshots).and_then(|(settled, log_first)| {
+        let usable = || all.iter().filter(|dir| index(dir).is_some_and(|index| index + 1 >= log_first));
+        let old_enough = usable().rfind(|dir| index(dir).is_some_and(|index| index <= settled));
+        old_enough.or_else(|| usable().next())
+    });
+    for old in all.iter().rev().skip(limits::SNAPSHOTS_KEPT).filter(|dir| Some(*dir) != kept) {
+        std::fs::remove_dir_all(old).map_err(|e| ProjectionError::io("remove", old, &e))?;
+    }
+    Ok(())
 }
 
 fn stored_meta(store: &dyn Store, identity: &Identity, path: &Path) -> Result<Meta, ProjectionError> {

@@ -28,6 +28,8 @@ pub(super) struct Renewal {
     asked: AtomicBool,
     /// Another member said that the settings name another certificate than ours.
     refused: AtomicBool,
+    /// Since when the settings are known to name the one that waits.
+    named_since: Mutex<Option<Instant>>,
     look: Notify,
 }
 
@@ -54,6 +56,18 @@ impl Renewal {
     /// There is a certificate now: its validity is to be known.
     pub(super) fn look_again(&self) {
         self.look.notify_one();
+    }
+
+    /// Whether the settings have named the certificate that waits for so long that the members which learn of settings by
+    /// dialling have dialled. Whoever has not would refuse the new one, and could then learn of it from nobody but the
+    /// other node.
+    fn is_known(&self, named: bool) -> bool {
+        let mut since = self.named_since.lock();
+        if !named {
+            *since = None;
+            return false;
+        }
+        since.get_or_insert_with(Instant::now).elapsed() >= Duration::from_millis(limits::PAIR_RENEW_SETTLE_MS)
     }
 
     fn ask(&self) {
@@ -114,12 +128,17 @@ async fn look(context: &Context, node: &Node) -> Result<(), PkiError> {
     }
     *renewal.next.lock() = next;
     let Some(next) = next else { return Ok(()) };
-    if named == next || renewal.refused.swap(false, Ordering::AcqRel) {
+    let known = renewal.is_known(named == next);
+    if known || renewal.refused.swap(false, Ordering::AcqRel) {
         let renewed = PairPki::install_next(&dir, tls)?;
         *renewal.next.lock() = None;
         *renewal.validity.lock() = Some(renewed.validity());
         context.notices.say("this node shows a new certificate to the pair".to_owned(), context.now_ms());
         tracing::info!("{}", renewed.validity().text(now));
+        *renewal.named_since.lock() = None;
+        return Ok(());
+    }
+    if named == next {
         return Ok(());
     }
     // The active itself takes it into the settings; on another node the hello of any link says it.

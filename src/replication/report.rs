@@ -45,6 +45,8 @@ pub struct PairStatus {
     pub lag_records: u64,
     /// How old the oldest of them is, in seconds.
     pub lag_seconds: u64,
+    /// On the active: up to which record the other data node is known to have the log; 0: not known.
+    pub standby_index: u64,
     /// Whether this node's disk has room for what the active sends.
     pub has_room: bool,
     /// Whether the other data node acknowledges records, as far as it said: not while its disk is full, nor when it stops.
@@ -167,6 +169,7 @@ impl PairHandle {
             switchover: status.switchover,
             lag_records,
             lag_seconds,
+            standby_index: if status.role == Role::Active { status.matched } else { 0 },
             has_room: context.lag.has_room(),
             peer_takes_records: !status.peer_away,
             state_differs: self.node.state_mismatches() > 0,

@@ -99,6 +99,10 @@ async fn unknown_ids_are_404() {
     let (mut server, owner, places) = start().await;
     for route in all() {
         for name in placeholders(route.path) {
+            // Names are texts: `backups.rs` asks for those that are not there.
+            if ["target", "backup"].contains(&name.as_str()) {
+                continue;
+            }
             let code = match name.as_str() {
                 "channel_id" => "channel_not_found",
                 "user_id" => "user_not_found",
@@ -106,6 +110,7 @@ async fn unknown_ids_are_404() {
                 "invite_id" => "invite_not_found",
                 "conflict_id" => "conflict_not_found",
                 "number" => "pair_member_not_found",
+                "job" => "backup_job_not_found",
                 _ => "message_not_found",
             };
             // The own sessions belong to the caller.

@@ -7,6 +7,7 @@ mod support;
 
 mod accounts;
 mod admin;
+mod backups;
 mod bench;
 mod chat;
 mod conflicts;

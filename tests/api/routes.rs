@@ -74,6 +74,9 @@ impl Places {
             // There is none without a fork: `conflicts.rs` makes one.
             "conflict_id" => "1".to_owned(),
             "number" => "77".to_owned(),
+            // None is set up: `backups.rs` does.
+            "target" | "backup" => "none".to_owned(),
+            "job" => "77".to_owned(),
             other => panic!("a placeholder without a value: {other}"),
         }
     }
@@ -120,7 +123,7 @@ fn versioned(route: Route) -> Route {
 
 /// Every route.
 pub(crate) fn all() -> Vec<Route> {
-    [open(), own(), people(), invites(), channels(), messages(), server()].into_iter().flatten().collect()
+    [open(), own(), people(), invites(), channels(), messages(), backups(), server()].into_iter().flatten().collect()
 }
 
 fn open() -> Vec<Route> {
@@ -214,6 +217,36 @@ fn messages() -> Vec<Route> {
     ]
 }
 
+fn backups() -> Vec<Route> {
+    use Who::{Admin, Auditor};
+    let place = json!({"kind": "directory", "path": "/nowhere"});
+    let settings = json!({
+        "targets": [{"name": "x", "append_only": false, "enabled": false, "place": place}], "encrypted": false,
+        "recipients": [], "schedules": [{"name": "x", "calendar": "daily", "kind": "full", "targets": [], "enabled": false}],
+        "continuous": false, "retention": {"last": 1, "hourly": 0, "daily": 0, "weekly": 0, "monthly": 0},
+        "drill": "", "alarm_backup_hours": 0, "alarm_drill_days": 0,
+    });
+    let target = json!({"append_only": false, "enabled": false, "place": place});
+    let job = json!({"work": {"kind": "verify", "backup": null}, "target": "none"});
+    vec![
+        route("GET", "/admin/backups", Auditor),
+        route("GET", "/admin/backups/settings", Auditor),
+        versioned(with_body("PATCH", "/admin/backups/settings", Admin, settings)),
+        with_body("PUT", "/admin/backups/targets/{target}", Admin, target),
+        route("DELETE", "/admin/backups/targets/{target}", Admin),
+        route("POST", "/admin/backups/targets/{target}/test", Admin),
+        route("GET", "/admin/backups/targets/{target}/backups", Auditor),
+        route("PUT", "/admin/backups/targets/{target}/backups/{backup}/pin", Admin),
+        route("DELETE", "/admin/backups/targets/{target}/backups/{backup}/pin", Admin),
+        route("GET", "/admin/backups/jobs", Auditor),
+        with_body("POST", "/admin/backups/jobs", Admin, job),
+        route("GET", "/admin/backups/jobs/{job}", Auditor),
+        route("DELETE", "/admin/backups/jobs/{job}", Admin),
+        with_body("POST", "/admin/backups/pause", Admin, json!({"until_ms": 1})),
+        route("POST", "/admin/backups/resume", Admin),
+    ]
+}
+
 fn server() -> Vec<Route> {
     use Who::{Admin, Auditor, Guest, SignedIn};
     let update = json!({
@@ -247,6 +280,17 @@ fn server() -> Vec<Route> {
         route("POST", "/admin/pair/switchover", Admin),
         route("GET", "/admin/pair/promotion", Admin),
         with_body("POST", "/admin/pair/promotion", Admin, json!({"force": true})),
+        route("GET", "/admin/restore/messages", Admin),
+        with_body(
+            "POST",
+            "/admin/restore/messages",
+            Admin,
+            json!({
+                "directory": "/nowhere", "key": "none", "signer": "nobody", "channel_id": "1", "as_of_ms": 1,
+                "message_ids": ["1"], "overwrite": false, "dry_run": true,
+            }),
+        ),
+        route("DELETE", "/admin/restore/messages", Admin),
         // The last one: it ends the session that a walk over the table uses.
         route("POST", "/logout", SignedIn),
     ]

@@ -111,7 +111,10 @@ async fn an_operator_promotes_by_force_and_what_the_other_had_comes_late() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_agree_on_the_lower_level() {
     let options = PairOptions::alone();
-    let (first, owner) = Server::start_set_up(options.server(0)).await;
+    // Its log never had a record above level 2, so that a member of that level can join.
+    let mut own = options.server(0);
+    own.env.push(("HOLDFAST_PAIR_LEVEL_MAX".to_owned(), "2".to_owned()));
+    let (first, owner) = Server::start_set_up(own).await;
     let channel = owner.channel("public", &[]).await;
     // Held below every level that a pair can have.
     let mut old = options.server(1);

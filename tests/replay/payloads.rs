@@ -5,11 +5,15 @@ use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, DeleteMessage, EditMessage, Envelope,
-    MarkRead, NewUser, NoteCertificate, NotePair, OpenDirect, PairEvent, PutMember, ReadMark, RemoveMember,
-    ResolveConflict, RevokeInvite, RevokeSession, Salvage, SendMessage, SetPassword, SetUp, StateHashRecord, TailId,
-    UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
+    MarkRead, NewUser, NoteBackup, NoteCertificate, NotePair, NoteRestore, OpenDirect, PairEvent, PutMember, ReadMark,
+    RemoveMember, ResolveConflict, RestoreMessages, RestoredMessage, RevokeInvite, RevokeSession, Salvage, SendMessage,
+    SetPassword, SetUp, StateHashRecord, TailId, UpdateBackups, UpdateChannel, UpdateMembership, UpdatePair,
+    UpdateSettings, UpdateUser,
 };
-use holdfast::core::rows::PairMember;
+use holdfast::core::rows::{
+    BackupPlace, BackupRetention, BackupSchedule, BackupTarget, Backups, DirectoryPlace, PairMember, S3Place, Secret,
+    SftpPlace, WebdavPlace,
+};
 use prost::Message as _;
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/commands-v1.txt");
@@ -42,11 +46,15 @@ const fn name(command: &Command) -> &'static str {
         Command::NotePair(_) => "note_pair",
         Command::Salvage(_) => "salvage",
         Command::ResolveConflict(_) => "resolve_conflict",
+        Command::UpdateBackups(_) => "update_backups",
+        Command::NoteBackup(_) => "note_backup",
+        Command::NoteRestore(_) => "note_restore",
+        Command::RestoreMessages(_) => "restore_messages",
     }
 }
 
 /// How many names [`name`] has.
-const COMMANDS: usize = 25;
+const COMMANDS: usize = 27;
 
 const ID: u64 = 0x0102_0304_0506_0708;
 const OTHER: u64 = 0x1112_1314_1516_1718;
@@ -119,7 +127,86 @@ fn samples() -> Vec<Command> {
         }),
     ]);
     all.extend(pair_samples());
+    all.push(Command::NoteBackup(NoteBackup { what: 6, target: text("disk"), text: text("为什么") }));
+    all.push(Command::UpdateBackups(UpdateBackups { version: 4, settings: Some(backups()) }));
+    all.extend(backup_samples());
     all
+}
+
+/// Settings of the backups with a target of every kind.
+fn backups() -> Backups {
+    let text = |text: &str| text.to_owned();
+    let secret = |text: &str| Some(Secret::text(text));
+    let target =
+        |name: &str, place| BackupTarget { name: text(name), append_only: true, enabled: true, place: Some(place) };
+    Backups {
+        version: 3,
+        targets: vec![
+            target("disk", BackupPlace::Directory(DirectoryPlace { path: text("/mnt/备份") })),
+            target(
+                "store",
+                BackupPlace::S3(S3Place {
+                    endpoint: text("https://s3.example"),
+                    bucket: text("holdfast"),
+                    region: text("eu"),
+                    prefix: text("chat"),
+                    access_key: text("AKIA"),
+                    secret: secret("s3-secret"),
+                }),
+            ),
+            target(
+                "dav",
+                BackupPlace::Webdav(WebdavPlace {
+                    url: text("https://dav.example/b"),
+                    user: text("anna"),
+                    password: secret("dav-secret"),
+                }),
+            ),
+            target(
+                "ssh",
+                BackupPlace::Sftp(SftpPlace {
+                    host: text("ssh.example"),
+                    port: 2_222,
+                    user: text("backup"),
+                    password: secret("ssh-secret"),
+                    private_key: secret("ssh-key"),
+                    path: text("/srv/b"),
+                    host_key: text("SHA256:abc"),
+                }),
+            ),
+        ],
+        recipients: vec![text("age1x")],
+        schedules: vec![BackupSchedule {
+            name: text("nightly"),
+            calendar: text("daily 02:00"),
+            kind: 1,
+            targets: vec![text("disk")],
+            enabled: true,
+        }],
+        continuous: true,
+        retention: Some(BackupRetention { last: 1, hourly: 2, daily: 3, weekly: 4, monthly: 5 }),
+        drill: text("weekly sun 04:00"),
+        alarm_backup_hours: 26,
+        alarm_drill_days: 35,
+        paused: true,
+        paused_until_ms: 1_800_000_000_000,
+        encrypted: true,
+        signing_key: secret("pkcs8"),
+    }
+}
+
+fn backup_samples() -> Vec<Command> {
+    let backup = "20270115T080000Z-00000000000000000300".to_owned();
+    vec![
+        Command::NoteRestore(NoteRestore { backup: backup.clone(), index: 300, at_ms: 1_800_000_000_000 }),
+        Command::RestoreMessages(RestoreMessages {
+            channel: ID,
+            as_of_ms: 1_800_000_000_000,
+            backup,
+            overwrite: true,
+            messages: vec![RestoredMessage { seq: 300, id: OTHER, body: "hello 世界".to_owned() }],
+        }),
+    ]
 }
 
 fn pair_samples() -> Vec<Command> {

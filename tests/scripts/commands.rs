@@ -4,9 +4,9 @@
 
 use holdfast::core::command::{
     AcceptInvite, Actor, Command, CreateChannel, CreateInvite, CreateSession, Decision, DeleteMessage, EditMessage,
-    Envelope, MarkRead, NewUser, NotePair, OpenDirect, PutMember, ReadMark, RemoveMember, ResolveConflict,
-    RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp, StateHashRecord, UpdateChannel, UpdateMembership,
-    UpdatePair, UpdateSettings, UpdateUser,
+    Envelope, MarkRead, NewUser, NoteBackup, NotePair, NoteRestore, OpenDirect, PutMember, ReadMark, RemoveMember,
+    ResolveConflict, RestoreMessages, RestoredMessage, RevokeInvite, RevokeSession, SendMessage, SetPassword, SetUp,
+    StateHashRecord, UpdateBackups, UpdateChannel, UpdateMembership, UpdatePair, UpdateSettings, UpdateUser,
 };
 use holdfast::core::entry::EntryKind;
 use holdfast::core::ids::{ChannelId, UserId};
@@ -255,6 +255,14 @@ fn command(world: &mut World, line: &Line) -> Made<(Command, Option<String>)> {
         "pair" => (pair(world, line)?, None),
         "pair-note" => (pair_note(line)?, None),
         "resolve" => (resolve(world, line)?, None),
+        "backups" => (backups(world, line)?, None),
+        "backup-note" => {
+            let (what, target) = (number(line.word(1)?)?, line.word(2)?.to_owned());
+            let text = line.text("text").map(|text| body(&text)).unwrap_or_default();
+            (Command::NoteBackup(NoteBackup { what, target, text }), None)
+        }
+        "restored" => (note_restore(line)?, None),
+        "put-back" => (put_back(world, line)?, None),
         other => return Err(format!("unknown command {other}")),
     };
     Ok(made)
@@ -461,6 +469,34 @@ fn resolve(world: &World, line: &Line) -> Made<Command> {
     }))
 }
 
+/// `restored NAME index=7 at=1800000000000`.
+fn note_restore(line: &Line) -> Made<Command> {
+    Ok(Command::NoteRestore(NoteRestore {
+        backup: line.word(1)?.to_owned(),
+        index: line.number("index")?.unwrap_or_default(),
+        at_ms: line.number("at")?.unwrap_or_default(),
+    }))
+}
+
+/// `put-back room NAME 1=text 4=text`: messages by number; `stranger=4` gives one another id.
+fn put_back(world: &World, line: &Line) -> Made<Command> {
+    let channel = world.names.id('#', line.word(1)?)?;
+    let stranger: Option<u64> = line.number("stranger")?;
+    let message = |(seq, text): &(String, String)| {
+        let seq: u64 = seq.parse().ok()?;
+        let row = world.view.row::<rows::Message>(Key::Message(ChannelId(channel), seq)).unwrap();
+        let id = row.map_or(1, |row| row.id) + u64::from(stranger == Some(seq));
+        Some(RestoredMessage { seq, id, body: body(text) })
+    };
+    Ok(Command::RestoreMessages(RestoreMessages {
+        channel,
+        as_of_ms: world.now_ms - 60_000,
+        backup: line.word(2)?.to_owned(),
+        overwrite: line.flag("overwrite")?.unwrap_or_default(),
+        messages: line.options.iter().filter_map(message).collect(),
+    }))
+}
+
 fn pair_note(line: &Line) -> Made<Command> {
     Ok(Command::NotePair(NotePair {
         what: number(line.word(1)?)?,
@@ -482,4 +518,59 @@ fn settings(world: &World, line: &Line) -> Made<Command> {
         session_days: line.number("days")?,
         edit_window_seconds: line.number("window")?,
     }))
+}
+
+/// `backups disk=/mnt/a store=https://s3.example secret=x for=age1... at="daily 02:00" on=disk ...`: targets by name, a
+/// folder or a bucket by what they look like; the schedule and the secrets are those of all.
+fn backups(world: &World, line: &Line) -> Made<Command> {
+    let now = world.view.row::<rows::Backups>(Key::Backups).unwrap().map_or(1, |row| row.version);
+    let secret = |name: &str| line.option(name).map(rows::Secret::text);
+    let target = |(name, place): &(String, String)| {
+        let place = match place.split_once("://") {
+            Some(("https", _)) => rows::BackupPlace::S3(rows::S3Place {
+                endpoint: place.clone(),
+                bucket: line.text("bucket").unwrap_or_else(|| "chat".to_owned()),
+                access_key: "AKIA".to_owned(),
+                secret: secret("secret"),
+                ..rows::S3Place::default()
+            }),
+            Some(("dav", rest)) => rows::BackupPlace::Webdav(rows::WebdavPlace {
+                url: format!("https://{rest}"),
+                user: "anna".to_owned(),
+                password: secret("secret"),
+            }),
+            Some(("sftp", rest)) => rows::BackupPlace::Sftp(rows::SftpPlace {
+                host: rest.to_owned(),
+                user: "backup".to_owned(),
+                password: secret("secret"),
+                private_key: secret("key"),
+                path: "/srv".to_owned(),
+                host_key: "SHA256:abc".to_owned(),
+                ..rows::SftpPlace::default()
+            }),
+            _ if place.starts_with(['/', '.']) => {
+                rows::BackupPlace::Directory(rows::DirectoryPlace { path: place.clone() })
+            }
+            _ => return None,
+        };
+        Some(rows::BackupTarget { name: name.clone(), append_only: false, enabled: true, place: Some(place) })
+    };
+    let schedule = line.text("at").map(|calendar| rows::BackupSchedule {
+        name: "main".to_owned(),
+        calendar,
+        kind: line.number("kind").ok().flatten().unwrap_or_default(),
+        targets: line.text("on").into_iter().collect(),
+        enabled: true,
+    });
+    let settings = rows::Backups {
+        targets: line.options.iter().filter_map(target).collect(),
+        recipients: line.text("for").into_iter().collect(),
+        schedules: schedule.into_iter().collect(),
+        retention: line.number("last")?.map(|last| rows::BackupRetention { last, ..rows::BackupRetention::default() }),
+        paused: line.flag("paused")?.unwrap_or_default(),
+        signing_key: secret("signing"),
+        ..rows::Backups::default()
+    };
+    let settings = if line.word(1) == Ok("nothing") { None } else { Some(settings) };
+    Ok(Command::UpdateBackups(UpdateBackups { version: line.number("v")?.unwrap_or(now), settings }))
 }

@@ -91,6 +91,8 @@ scripts!(
     pair,
     salvage,
     conflicts,
+    backups,
+    restore,
 );
 
 /// A script that nobody runs proves nothing.

@@ -45,6 +45,8 @@ fn reply_line(reply: &Reply) -> String {
         Reply::Settings(settings) => json("settings", serde_json::to_string(settings)),
         Reply::Pair(pair) => json("pair", serde_json::to_string(pair)),
         Reply::Conflict(conflict) => json("conflict", serde_json::to_string(conflict)),
+        Reply::Backups(backups) => json("backups", serde_json::to_string(backups)),
+        Reply::PutBack(done) => json("put back", serde_json::to_string(done)),
     }
 }
 
@@ -58,6 +60,7 @@ fn refusal_line(refusal: &Refusal) -> String {
         Some(Current::Settings(settings)) => serde_json::to_string(settings),
         Some(Current::Pair(pair)) => serde_json::to_string(pair),
         Some(Current::Conflict(conflict)) => serde_json::to_string(conflict),
+        Some(Current::Backups(backups)) => serde_json::to_string(backups),
     };
     format!("refused {}, current {}", refusal.code.as_str(), current.unwrap())
 }

@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part of the shared support")]
 
+pub(crate) mod backup;
 pub(crate) mod http;
 pub(crate) mod load;
 pub(crate) mod pair;

@@ -339,7 +339,7 @@ impl Server {
 }
 
 /// The program under test, with an environment in which no setting of the machine counts.
-pub(super) fn program(launcher: &[String], env: &[(String, String)]) -> std::process::Command {
+pub(crate) fn program(launcher: &[String], env: &[(String, String)]) -> std::process::Command {
     let binary = env!("CARGO_BIN_EXE_holdfast");
     let mut command = match launcher.split_first() {
         None => std::process::Command::new(binary),

@@ -13,7 +13,7 @@ use holdfast::backup::target::{Patience, S3Settings, SftpSettings, WebdavSetting
 use tempfile::TempDir;
 
 /// Long enough for a busy machine, short enough for a test of silence.
-pub const PATIENCE: Patience = Patience { timeout: Duration::from_secs(20), retries: 2 };
+pub(crate) const PATIENCE: Patience = Patience { timeout: Duration::from_secs(20), retries: 2 };
 
 /// A program of the servers' own Python.
 fn installed(name: &str) -> PathBuf {
@@ -25,12 +25,12 @@ fn installed(name: &str) -> PathBuf {
 }
 
 /// A port that nobody has at the moment.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A process that ends with its owner, and its descendants with it.
-pub struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
     fn start(command: &mut Command) -> Self {
@@ -38,7 +38,7 @@ impl Running {
     }
 
     /// As a power cut does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let mut ids = vec![self.0.id()];
         let mut next = 0;
         while next < ids.len() {
@@ -84,19 +84,19 @@ fn children(of: u32) -> Vec<u32> {
 }
 
 /// moto.
-pub struct Store {
-    pub running: Running,
+pub(crate) struct Store {
+    pub(crate) running: Running,
     answers: BufReader<std::process::ChildStdout>,
     keys: serde_json::Value,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Store {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_at(free_port())
     }
 
-    pub fn start_at(port: u16) -> Self {
+    pub(crate) fn start_at(port: u16) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/targets/store.py");
         let mut command = Command::new(installed("python"));
         command.arg(script).arg(port.to_string());
@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// The settings of one of its users: `admin`, `reader` or `keeper`.
-    pub fn settings(&self, user: &str) -> S3Settings {
+    pub(crate) fn settings(&self, user: &str) -> S3Settings {
         let part = |index: usize| self.keys[user][index].as_str().unwrap().to_owned();
         S3Settings {
             endpoint: format!("http://127.0.0.1:{}", self.port),
@@ -124,7 +124,7 @@ impl Store {
     }
 
     /// How many multipart uploads are neither ended nor aborted.
-    pub fn unfinished_uploads(&mut self) -> usize {
+    pub(crate) fn unfinished_uploads(&mut self) -> usize {
         self.running.0.stdin.as_mut().unwrap().write_all(b"uploads\n").unwrap();
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
@@ -133,21 +133,21 @@ impl Store {
 }
 
 /// wsgidav.
-pub struct Dav {
-    pub running: Running,
-    pub folder: TempDir,
+pub(crate) struct Dav {
+    pub(crate) running: Running,
+    pub(crate) folder: TempDir,
     config: PathBuf,
     port: u16,
     scheme: &'static str,
 }
 
 impl Dav {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::start_with(serde_json::json!({}), "http")
     }
 
     /// Over TLS, with this certificate and key in PEM.
-    pub fn start_tls(certificate: &str, key: &str) -> Self {
+    pub(crate) fn start_tls(certificate: &str, key: &str) -> Self {
         let place = tempfile::tempdir().unwrap().keep();
         let (certificate_file, key_file) = (place.join("certificate.pem"), place.join("key.pem"));
         fs::write(&certificate_file, certificate).unwrap();
@@ -184,11 +184,11 @@ impl Dav {
         running
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.running = Self::run(&self.config, self.port);
     }
 
-    pub fn settings(&self) -> WebdavSettings {
+    pub(crate) fn settings(&self) -> WebdavSettings {
         WebdavSettings {
             url: format!("{}://localhost:{}/dav/backups", self.scheme, self.port),
             user: "holdfast".to_owned(),
@@ -200,14 +200,14 @@ impl Dav {
 }
 
 /// OpenSSH.
-pub struct Ssh {
-    pub running: Running,
-    pub folder: TempDir,
-    pub port: u16,
+pub(crate) struct Ssh {
+    pub(crate) running: Running,
+    pub(crate) folder: TempDir,
+    pub(crate) port: u16,
 }
 
 impl Ssh {
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
         let at = |name: &str| folder.path().join(name);
         for (name, kind) in [("host_ed25519", "ed25519"), ("host_rsa", "rsa"), ("user", "ed25519"), ("stranger", "rsa")]
@@ -244,17 +244,17 @@ impl Ssh {
         running
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.running = Self::run(self.folder.path(), self.port);
     }
 
-    pub fn fingerprint(&self, key: &str) -> String {
+    pub(crate) fn fingerprint(&self, key: &str) -> String {
         let file = self.folder.path().join(format!("{key}.pub"));
         let told = Command::new("ssh-keygen").arg("-lf").arg(file).output().unwrap();
         String::from_utf8(told.stdout).unwrap().split_whitespace().nth(1).unwrap().to_owned()
     }
 
-    pub fn settings(&self) -> SftpSettings {
+    pub(crate) fn settings(&self) -> SftpSettings {
         let user = Command::new("id").arg("-un").output().unwrap();
         SftpSettings {
             host: "127.0.0.1".to_owned(),
@@ -270,11 +270,11 @@ impl Ssh {
 }
 
 /// A small file system in memory, mounted on a folder. Needs root.
-pub struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
     /// `None`, with a line that says so, when this is not root.
-    pub fn mount(on: &Path) -> Option<Self> {
+    pub(crate) fn mount(on: &Path) -> Option<Self> {
         if !rustix::process::getuid().is_root() {
             println!("skipped: mounting a small file system needs root");
             return None;
@@ -284,7 +284,7 @@ impl Small {
         Some(Self(on.to_owned()))
     }
 
-    pub fn make_read_only(&self) {
+    pub(crate) fn make_read_only(&self) {
         assert!(Command::new("mount").args(["-o", "remount,ro"]).arg(&self.0).status().unwrap().success());
     }
 }

@@ -8,14 +8,14 @@ use tokio::runtime::Runtime;
 
 use super::servers::{Dav, Ssh, Store};
 
-pub const MEBIBYTE: usize = 1 << 20;
+pub(crate) const MEBIBYTE: usize = 1 << 20;
 
-pub fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
 /// Bytes that differ everywhere, without a random source.
-pub fn content(length: usize, seed: u8) -> Vec<u8> {
+pub(crate) fn content(length: usize, seed: u8) -> Vec<u8> {
     let mut reader = blake3::Hasher::new().update(&[seed]).finalize_xof();
     let mut bytes = vec![0; length];
     reader.fill(&mut bytes);
@@ -23,15 +23,15 @@ pub fn content(length: usize, seed: u8) -> Vec<u8> {
 }
 
 /// A source that does something once when so many bytes were read.
-pub struct Interrupted<'a> {
-    pub content: &'a [u8],
-    pub after: usize,
-    pub then: Option<Box<dyn FnOnce() -> std::io::Result<()> + 'a>>,
-    pub read: usize,
+pub(crate) struct Interrupted<'a> {
+    pub(crate) content: &'a [u8],
+    pub(crate) after: usize,
+    pub(crate) then: Option<Box<dyn FnOnce() -> std::io::Result<()> + 'a>>,
+    pub(crate) read: usize,
 }
 
 impl<'a> Interrupted<'a> {
-    pub fn new(content: &'a [u8], after: usize, then: impl FnOnce() -> std::io::Result<()> + 'a) -> Self {
+    pub(crate) fn new(content: &'a [u8], after: usize, then: impl FnOnce() -> std::io::Result<()> + 'a) -> Self {
         Self { content, after, then: Some(Box::new(then)), read: 0 }
     }
 }
@@ -142,7 +142,7 @@ fn keeps_to_its_place(target: &Target) {
 }
 
 /// Nothing unfinished lies in a folder of a server.
-pub fn nothing_unfinished(folder: &Path) {
+pub(crate) fn nothing_unfinished(folder: &Path) {
     let unfinished = folder.join(".unfinished");
     if unfinished.exists() {
         let left: Vec<_> = std::fs::read_dir(unfinished).unwrap().flatten().map(|entry| entry.path()).collect();

@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::extract::{Admin, Authed, IfMatch, Json};
 use crate::api::{ApiError, App, Problem, expect_reply};
+use crate::backup::service::Alarm;
 use crate::core::chat::{Reply, forms};
 use crate::core::command::{Command, NoteCertificate, UpdateSettings};
 use crate::core::event::Settings;
@@ -155,6 +156,10 @@ pub(super) struct NodeStatus {
     state_bytes: u64,
     /// The pair, as this node sees it; null while the node ends.
     pair: Option<PairStatus>,
+    /// The backups in one sentence.
+    backup_summary: String,
+    /// What is wrong with the backups.
+    backup_alarms: Vec<Alarm>,
     /// The data disk.
     disk: DiskState,
     /// The certificate in use.
@@ -167,6 +172,7 @@ pub(super) struct NodeStatus {
 pub(super) async fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
     let hub = app.hub.stats();
     let pair = app.pair.status().await;
+    let backups = app.backups.status()?;
     let state = app.node.projection().stats().map_err(ApiError::internal)?;
     Ok(NodeStatus {
         version: env!("CARGO_PKG_VERSION"),
@@ -184,6 +190,8 @@ pub(super) async fn node_status(app: &App) -> Result<NodeStatus, ApiError> {
         log_bytes: app.node.log().segments().iter().map(|segment| segment.bytes).sum(),
         state_bytes: state.disk_bytes,
         pair,
+        backup_summary: backups.summary,
+        backup_alarms: backups.alarms,
         disk: app.disk.check().map_err(ApiError::internal)?,
         certificate: app.tls.as_ref().map(|tls| (*tls.info()).clone()),
         notices: app.notices.lock().clone(),

@@ -20,6 +20,8 @@ pub(super) async fn healthz() -> &'static str {
 struct Ready {
     ready: bool,
     reasons: Vec<&'static str>,
+    /// What needs somebody soon, without being in the way of traffic.
+    warnings: Vec<&'static str>,
 }
 
 /// Whether the node may take traffic; if not, why.
@@ -36,8 +38,10 @@ pub(super) async fn readyz(State(app): State<App>) -> Response {
     }
     let ready = reasons.is_empty();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut warnings: Vec<_> = app.backups.alarms_now().into_iter().map(|alarm| alarm.code).collect();
+    warnings.dedup();
     let standby = reasons == ["not_active"];
-    let mut response = (status, axum::Json(Ready { ready, reasons })).into_response();
+    let mut response = (status, axum::Json(Ready { ready, reasons, warnings })).into_response();
     if standby {
         // A load balancer asks every second.
         response.extensions_mut().insert(Usual);

@@ -3,6 +3,9 @@
 mod account;
 mod admin;
 mod audit;
+mod backup_settings;
+mod backups;
+mod backups_local;
 mod channels;
 mod conflicts;
 mod health;
@@ -11,6 +14,7 @@ mod members;
 mod messages;
 mod operator;
 mod pair;
+mod restores;
 mod server;
 mod setup;
 mod users;
@@ -70,11 +74,22 @@ pub(super) fn all() -> OpenApiRouter<App> {
         .routes(routes!(conflicts::list))
         .routes(routes!(conflicts::one))
         .routes(routes!(conflicts::resolve))
+        .routes(routes!(restores::look, restores::begin, restores::cancel))
         .routes(routes!(pair::one, pair::update))
         .routes(routes!(pair::invite))
         .routes(routes!(pair::remove))
         .routes(routes!(pair::switchover))
         .routes(routes!(pair::promotion, pair::promote))
+        .routes(routes!(backups::status))
+        .routes(routes!(backups::settings, backups::update_settings))
+        .routes(routes!(backups::put_target, backups::remove_target))
+        .routes(routes!(backups::test_target))
+        .routes(routes!(backups::list))
+        .routes(routes!(backups::pin, backups::unpin))
+        .routes(routes!(backups::jobs, backups::start))
+        .routes(routes!(backups::job, backups::cancel))
+        .routes(routes!(backups::pause))
+        .routes(routes!(backups::resume))
 }
 
 /// What OpenAPI does not describe: the document itself, the WebSocket, health and metrics.

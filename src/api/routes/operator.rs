@@ -28,6 +28,8 @@ pub(in crate::api) fn operator() -> Router<App> {
         .route("/admin/v1/users/{name}/disable", post(disable))
         .route("/admin/v1/users/{name}/enable", post(enable))
         .merge(super::pair::operator())
+        .merge(super::backups_local::operator())
+        .merge(super::restores::operator())
 }
 
 async fn status(State(app): State<App>) -> Result<axum::Json<NodeStatus>, ApiError> {

@@ -8,6 +8,7 @@ mod filesystem;
 mod http;
 mod probe;
 mod s3;
+mod settings;
 mod sftp;
 mod source;
 mod webdav;
@@ -26,6 +27,7 @@ pub use error::TargetError;
 pub use fault::Patience;
 pub use probe::{Finding, Level, Report};
 pub use s3::S3Settings;
+pub use settings::{TargetSettings, open};
 pub use sftp::SftpSettings;
 pub use webdav::WebdavSettings;
 

@@ -4,6 +4,7 @@ pub mod channels;
 pub mod forms;
 pub mod invites;
 pub mod messages;
+pub mod restores;
 pub mod sessions;
 pub mod settings;
 pub mod users;
@@ -52,6 +53,10 @@ pub enum Reply {
     Pair(super::event::Pair),
     /// A conflict as it is now.
     Conflict(super::event::Conflict),
+    /// The settings of the backups as they are now.
+    Backups(super::event::Backups),
+    /// What became of messages that a backup still has.
+    PutBack(restores::PutBack),
 }
 
 /// Where a sent message is.

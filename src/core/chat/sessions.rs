@@ -72,6 +72,16 @@ pub(crate) fn end_all(ctx: &mut Context<'_>, user: UserId, keep: SessionId) -> R
     Ok(())
 }
 
+/// Ends all sessions of everybody. Returns how many there were.
+pub(crate) fn end_everybodys(ctx: &mut Context<'_>) -> Ruled<u64> {
+    let range = Key::Session(SessionId(0))..=Key::Session(SessionId(u64::MAX));
+    let all = ctx.changes.rows::<rows::Session>(range, Direction::Up, usize::MAX)?;
+    for (_, row) in &all {
+        end(ctx, UserId(row.user), SessionId(row.id))?;
+    }
+    Ok(all.len() as u64)
+}
+
 /// A user's sessions, the oldest first.
 fn all_of(ctx: &Context<'_>, user: UserId) -> Ruled<Vec<SessionId>> {
     let range = Key::UserSession(user, SessionId(0))..=Key::UserSession(user, SessionId(u64::MAX));

@@ -52,7 +52,7 @@ pub(super) fn run(machine: &mut Machine, ctx: &mut Context<'_>, work: (&Salvage,
             Ok(Reply::Done)
         }
         Command::NotePair(c) => note_pair(ctx, c),
-        Command::UpdatePair(_) | Command::Salvage(_) => Ok(Reply::Done),
+        Command::UpdatePair(_) | Command::Salvage(_) | Command::NoteRestore(_) => Ok(Reply::Done),
         other => machine.rule(ctx, other),
     }
 }

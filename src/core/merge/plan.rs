@@ -186,6 +186,9 @@ impl<'a> Reading<'a> {
             }
             Command::UpdateSettings(_) => self.fold(Slot::Settings, draft),
             Command::UpdatePair(_) => self.drop(draft.header.index, "the pair is what the active says"),
+            Command::UpdateBackups(_) => {
+                self.drop(draft.header.index, "the backups' settings are what the active says")
+            }
             _ => self.drafts.push(Some(draft)),
         }
         Ok(())

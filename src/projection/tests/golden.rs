@@ -173,6 +173,7 @@ fn samples_of_format_2() -> Vec<(&'static str, Key, Value)> {
         ("conflict", Key::Conflict(9), conflict().into()),
         ("open_conflict", Key::OpenConflict(9), reference.clone().into()),
         ("channel_alias", Key::ChannelAlias(ChannelId(10)), reference.into()),
+        ("backups", Key::Backups, backups().into()),
     ]
 }
 
@@ -194,6 +195,35 @@ fn conflict() -> rows::Conflict {
         state: 1,
         resolver: 16,
         resolved_ms: 17,
+    }
+}
+
+/// The shapes within are those of the command, which has its own fixture.
+fn backups() -> rows::Backups {
+    let text = |text: &str| text.to_owned();
+    let place = rows::BackupPlace::Directory(rows::DirectoryPlace { path: text("/mnt/a") });
+    let target = rows::BackupTarget { name: text("disk"), append_only: true, enabled: true, place: Some(place) };
+    let schedule = rows::BackupSchedule {
+        name: text("nightly"),
+        calendar: text("daily 02:00"),
+        kind: 1,
+        targets: vec![text("disk")],
+        enabled: true,
+    };
+    rows::Backups {
+        version: 3,
+        targets: vec![target],
+        recipients: vec![text("age1x")],
+        schedules: vec![schedule],
+        continuous: true,
+        retention: Some(rows::BackupRetention { last: 1, hourly: 2, daily: 3, weekly: 4, monthly: 5 }),
+        drill: text("weekly sun 04:00"),
+        alarm_backup_hours: 26,
+        alarm_drill_days: 35,
+        paused: true,
+        paused_until_ms: 1_800_000_000_000,
+        encrypted: true,
+        signing_key: Some(rows::Secret::text("pkcs8")),
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 
 use super::*;
 use crate::core::view::Direction;
-use crate::projection::snapshot::{SnapshotInfo, list_snapshots, read_manifest, verify_snapshot, write_snapshot};
+use crate::projection::snapshot::{
+    SnapshotInfo, keep_base, list_snapshots, read_manifest, verify_snapshot, write_snapshot,
+};
 
 const INFO: SnapshotInfo = SnapshotInfo { site: 3, chain: [7; 32] };
 
@@ -78,6 +80,36 @@ fn the_newest_two_are_kept_and_unfinished_ones_go() {
     let names: Vec<_> = fs::read_dir(&snapshots).unwrap().map(|item| item.unwrap().file_name()).collect();
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(list_snapshots(&snapshots).unwrap(), [3, 4].map(|index| snapshots.join(format!("{index:020}"))));
+}
+
+/// What may have to be taken back needs a snapshot from before it, however many newer ones there are.
+#[test]
+fn the_base_stays_behind_newer_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let projection = open(dir.path());
+    let snapshots = dir.path().join("snapshots");
+    let indexes = || -> Vec<u64> {
+        let all = list_snapshots(&snapshots).unwrap();
+        all.iter().map(|dir| dir.file_name().unwrap().to_str().unwrap().parse().unwrap()).collect()
+    };
+    let take_at = |index| {
+        fill(&projection, index..=index);
+        take(&projection, dir.path());
+    };
+    take_at(1);
+    take_at(2);
+    keep_base(&snapshots, 2, 1).unwrap();
+    (3..=5).for_each(take_at);
+    assert_eq!(indexes(), [2, 4, 5]);
+    keep_base(&snapshots, 4, 1).unwrap();
+    take_at(6);
+    assert_eq!(indexes(), [4, 5, 6]);
+    keep_base(&snapshots, 0, 1).unwrap();
+    take_at(7);
+    assert_eq!(indexes(), [4, 6, 7], "none is old enough: the oldest");
+    keep_base(&snapshots, 5, 7).unwrap();
+    take_at(8);
+    assert_eq!(indexes(), [6, 7, 8], "the oldest that the log goes on from");
 }
 
 #[test]

@@ -4,6 +4,181 @@
  */
 
 export interface paths {
+    "/api/v1/admin/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How the backups stand. */
+        get: operations["get_admin_backups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/jobs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The jobs of this node, the newest first: those that wait or run, then those that ended. */
+        get: operations["get_admin_backups_jobs"];
+        put?: never;
+        /** Begins a job on this node: a backup, a check, a clean-up, a drill. */
+        post: operations["post_admin_backups_jobs"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/jobs/{job}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One job. */
+        get: operations["get_admin_backups_jobs_job"];
+        put?: never;
+        post?: never;
+        /** Stops a job that waits or runs. A running one ends soon after. */
+        delete: operations["delete_admin_backups_jobs_job"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Makes nothing by itself for a while. */
+        post: operations["post_admin_backups_pause"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Goes on; what was missed is made up once. */
+        post: operations["post_admin_backups_resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The settings of the backups. */
+        get: operations["get_admin_backups_settings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Changes the settings of the backups; what is absent stays, secrets within a target too. */
+        patch: operations["patch_admin_backups_settings"];
+        trace?: never;
+    };
+    "/api/v1/admin/backups/targets/{target}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Adds a target, or changes the one of this name. */
+        put: operations["put_admin_backups_targets_target"];
+        post?: never;
+        /** Removes a target from the settings. What lies there stays. */
+        delete: operations["delete_admin_backups_targets_target"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/targets/{target}/backups": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The backups on a target, as they lie there now. */
+        get: operations["get_admin_backups_targets_target_backups"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/targets/{target}/backups/{backup}/pin": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Pins a backup: retention keeps it and what it rests on. */
+        put: operations["put_admin_backups_targets_target_backups_backup_pin"];
+        post?: never;
+        /** Takes the pin of a backup away. */
+        delete: operations["delete_admin_backups_targets_target_backups_backup_pin"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/backups/targets/{target}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Stores, reads and removes a small file on a target. */
+        post: operations["post_admin_backups_targets_target_test"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/certificate": {
         parameters: {
             query?: never;
@@ -155,6 +330,28 @@ export interface paths {
         /** Hands over to the standby. Answers when it is active, or with why it is not. */
         post: operations["post_admin_pair_switchover"];
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/restore/messages": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** The newest job that puts texts back. */
+        get: operations["get_admin_restore_messages"];
+        put?: never;
+        /**
+         * Begins to put texts of messages back that a backup still has. Deleted messages get theirs; edited ones keep the newer
+         *     text unless `overwrite` is set.
+         */
+        post: operations["post_admin_restore_messages"];
+        /** Ends the job that runs. What it has put back stays. */
+        delete: operations["delete_admin_restore_messages"];
         options?: never;
         head?: never;
         patch?: never;
@@ -753,6 +950,17 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description One thing that is wrong. */
+        Alarm: {
+            /** @description What to do, in a sentence. */
+            action: string;
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description The target; null: all of it. */
+            target?: string | null;
+            /** @description What is wrong, in a sentence. */
+            text: string;
+        };
         /** @description One administrative act. */
         Audit: {
             /** @description What was done, for example `user.create`. */
@@ -786,6 +994,505 @@ export interface components {
             target_id: string;
             /** @description To what: `user`, `channel`, `invite`, `session`, `settings`, `message`. */
             target_kind: string;
+        };
+        /** @description Why a target does not answer. */
+        BackupFailure: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description For people. */
+            text: string;
+        };
+        /** @description A job. */
+        BackupJob: {
+            /** @description Who asked: `schedule nightly`, `continuous`, `retention`, `drill`, `api` or `local`. */
+            cause: string;
+            /**
+             * Format: int64
+             * @description When it was asked for, in Unix milliseconds.
+             */
+            created_ms: number;
+            /**
+             * Format: int64
+             * @description When it ended.
+             */
+            finished_ms?: number | null;
+            /**
+             * Format: int64
+             * @description Its number on this node.
+             */
+            id: number;
+            outcome?: null | components["schemas"]["BackupJobOutcome"];
+            /** @description How far it is. */
+            progress: components["schemas"]["BackupJobProgress"];
+            /**
+             * Format: int64
+             * @description When it was begun.
+             */
+            started_ms?: number | null;
+            /** @description How it stands. */
+            state: components["schemas"]["BackupJobState"];
+            /** @description On which target. */
+            target: string;
+            /** @description What it does. */
+            work: components["schemas"]["JobKind"];
+        };
+        /** @description What a job found. */
+        BackupJobOutcome: {
+            /** @description The backup that was made. */
+            backup?: string | null;
+            /**
+             * Format: int64
+             * @description Bytes stored, read or freed.
+             */
+            bytes: number;
+            /** @description The stable code of the error; null: it went well. */
+            code?: string | null;
+            /** @description What was found or would go, one line each, at most 100. */
+            lines: string[];
+            /** @description What became of it, in a sentence. */
+            text: string;
+        };
+        /** @description How far a job is. */
+        BackupJobProgress: {
+            /**
+             * Format: int64
+             * @description Bytes done in this phase.
+             */
+            bytes_done: number;
+            /**
+             * Format: double
+             * @description Bytes a second in this phase.
+             */
+            bytes_per_second: number;
+            /**
+             * Format: int64
+             * @description Of how many, about; 0 when not known.
+             */
+            bytes_total: number;
+            /**
+             * Format: int64
+             * @description Parts done.
+             */
+            parts_done: number;
+            /**
+             * Format: int64
+             * @description Of how many.
+             */
+            parts_total: number;
+            /** @description What it does at the moment. */
+            phase: string;
+        };
+        /**
+         * @description How a job stands.
+         * @enum {string}
+         */
+        BackupJobState: "waiting" | "running" | "done" | "failed" | "cancelled";
+        /** @description What is to be done. */
+        BackupJobWanted: {
+            /** @description On which target; absent: on all that are enabled. */
+            target?: string | null;
+            /** @description What. */
+            work: components["schemas"]["JobKind"];
+        };
+        /** @description Jobs, the newest first. */
+        BackupJobs: {
+            /** @description The jobs of this node. */
+            jobs: components["schemas"]["BackupJob"][];
+        };
+        /** @description The backups on a target. */
+        BackupList: {
+            /** @description The backups, the oldest first. */
+            backups: components["schemas"]["BackupSummary"][];
+            /** @description The target. */
+            target: string;
+        };
+        /** @description When something will be begun. */
+        BackupNextRun: {
+            /**
+             * Format: int64
+             * @description When, in Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description The schedule. */
+            schedule: string;
+        };
+        /** @description Until when. */
+        BackupPause: {
+            /**
+             * Format: int64
+             * @description In Unix milliseconds; absent: until somebody resumes.
+             */
+            until_ms?: number | null;
+        };
+        /** @description Where a target is. */
+        BackupPlaceView: {
+            /** @enum {string} */
+            kind: "directory";
+            /** @description Its absolute path. */
+            path: string;
+        } | {
+            /** @description The access key's id. */
+            access_key: string;
+            /** @description The bucket. */
+            bucket: string;
+            /** @description The store's URL. */
+            endpoint: string;
+            /** @enum {string} */
+            kind: "s3";
+            /** @description A folder within the bucket. */
+            prefix: string;
+            /** @description The region. */
+            region: string;
+            /** @description Whether its secret is set. */
+            secret_set: boolean;
+        } | {
+            /** @enum {string} */
+            kind: "webdav";
+            /** @description Whether the password is set. */
+            password_set: boolean;
+            /** @description The folder's URL. */
+            url: string;
+            /** @description The user. */
+            user: string;
+        } | {
+            /** @description The host's name or address. */
+            host: string;
+            /** @description The fingerprint of the host's key. */
+            host_key: string;
+            /** @enum {string} */
+            kind: "sftp";
+            /** @description Whether a password is set. */
+            password_set: boolean;
+            /** @description The folder. */
+            path: string;
+            /**
+             * Format: int32
+             * @description The port.
+             */
+            port: number;
+            /** @description Whether a private key is set. */
+            private_key_set: boolean;
+            /** @description The user. */
+            user: string;
+        };
+        /** @description Where a target is. A secret that is absent stays as it is; an empty one is taken away. */
+        BackupPlaceWanted: {
+            /** @enum {string} */
+            kind: "directory";
+            /** @description Its absolute path. */
+            path: string;
+        } | {
+            /** @description The access key's id. */
+            access_key?: string;
+            /** @description The bucket. */
+            bucket: string;
+            /** @description The store's URL. */
+            endpoint: string;
+            /** @enum {string} */
+            kind: "s3";
+            /** @description A folder within the bucket. */
+            prefix?: string;
+            /** @description The region. */
+            region?: string;
+            /** @description The access key's secret. */
+            secret?: string | null;
+        } | {
+            /** @enum {string} */
+            kind: "webdav";
+            /** @description The password. */
+            password?: string | null;
+            /** @description The folder's URL. */
+            url: string;
+            /** @description The user. */
+            user?: string;
+        } | {
+            /** @description The host's name or address. */
+            host: string;
+            /** @description The fingerprint of the host's key, `SHA256:…`. */
+            host_key: string;
+            /** @enum {string} */
+            kind: "sftp";
+            /** @description The password. */
+            password?: string | null;
+            /** @description The folder. */
+            path: string;
+            /**
+             * Format: int32
+             * @description The port; 22 if absent.
+             */
+            port?: number;
+            /** @description The private key in OpenSSH form. */
+            private_key?: string | null;
+            /** @description The user. */
+            user: string;
+        };
+        /** @description Which backups are kept. A backup that any rule keeps is kept; all 0: all are. */
+        BackupRetention: {
+            /**
+             * Format: int32
+             * @description The newest of each of so many days.
+             */
+            daily: number;
+            /**
+             * Format: int32
+             * @description The newest of each of so many hours.
+             */
+            hourly: number;
+            /**
+             * Format: int32
+             * @description So many of the newest.
+             */
+            last: number;
+            /**
+             * Format: int32
+             * @description The newest of each of so many months.
+             */
+            monthly: number;
+            /**
+             * Format: int32
+             * @description The newest of each of so many weeks.
+             */
+            weekly: number;
+        };
+        /** @description When backups are made. */
+        BackupSchedule: {
+            /** @description The moments, in the organisation's time zone. */
+            calendar: string;
+            /** @description It counts. */
+            enabled: boolean;
+            /** @description What is made. */
+            kind: components["schemas"]["ScheduledKind"];
+            /** @description What people call it; unique. */
+            name: string;
+            /** @description The targets by name; empty: all. */
+            targets: string[];
+        };
+        /** @description When backups are made. */
+        BackupScheduleWanted: {
+            /** @description `hourly`, `daily 02:00`, `weekly sun 02:00`, `monthly 1 02:00`, or five fields of cron. */
+            calendar: string;
+            /** @description It counts; true if absent. */
+            enabled?: boolean;
+            /** @description What is made. */
+            kind: components["schemas"]["ScheduledKind"];
+            /** @description What people call it. */
+            name: string;
+            /** @description The targets by name; empty: all. */
+            targets?: string[];
+        };
+        /** @description What may be changed; what is absent stays. */
+        BackupSettingsPatch: {
+            /**
+             * Format: int32
+             * @description An alarm when a target has had no backup for so many hours; 0: none.
+             */
+            alarm_backup_hours?: number | null;
+            /**
+             * Format: int32
+             * @description An alarm when no drill has succeeded for so many days; 0: none.
+             */
+            alarm_drill_days?: number | null;
+            /** @description The log goes to all targets every minute. */
+            continuous?: boolean | null;
+            /** @description When the newest backup is restored for a test; empty: never by itself. */
+            drill?: string | null;
+            /** @description Backups must be encrypted. */
+            encrypted?: boolean | null;
+            /** @description The public keys (`age1…`). */
+            recipients?: string[] | null;
+            retention?: null | components["schemas"]["BackupRetention"];
+            /** @description All schedules, as they are to be. */
+            schedules?: components["schemas"]["BackupScheduleWanted"][] | null;
+            /** @description All targets, as they are to be. */
+            targets?: components["schemas"]["BackupTargetWanted"][] | null;
+        };
+        /** @description The backups, as this node sees them. */
+        BackupStatus: {
+            /** @description What is wrong. */
+            alarms: components["schemas"]["Alarm"][];
+            /** @description The next runs. */
+            next: components["schemas"]["BackupNextRun"][];
+            /** @description Nothing is made by itself at the moment. */
+            paused: boolean;
+            /** @description Why it does, or does not. */
+            reason: string;
+            /** @description Jobs at work on this node. */
+            running: number;
+            /** @description The fingerprint of the key that signs; null before the first settings. */
+            signer?: string | null;
+            /** @description The backups in one sentence. */
+            summary: string;
+            /** @description The targets. */
+            targets: components["schemas"]["BackupTargetStatus"][];
+            /** @description Whether this node makes them. */
+            works_here: boolean;
+        };
+        /** @description A backup of a listing. */
+        BackupSummary: {
+            /** @description Why its manifest is not to be believed; null: it is. */
+            damaged?: string | null;
+            /** @description A drill of it went well. */
+            drilled: boolean;
+            /** @description Its parts are encrypted. */
+            encrypted: boolean;
+            /**
+             * Format: int64
+             * @description Files that it lists.
+             */
+            files: number;
+            /**
+             * Format: int64
+             * @description When its last part was stored, in Unix milliseconds.
+             */
+            finished_ms: number;
+            /** @description A full one. */
+            full: boolean;
+            /**
+             * Format: int64
+             * @description Up to which record it restores.
+             */
+            index: number;
+            /** @description Its name. */
+            name: string;
+            /**
+             * Format: int32
+             * @description The node that made it.
+             */
+            node: number;
+            /** @description Retention leaves it alone. */
+            pinned: boolean;
+            /** @description The fingerprint of the key that signed it. */
+            signer: string;
+            /**
+             * Format: int64
+             * @description Of a full one: the stored bytes of its state.
+             */
+            snapshot_bytes: number;
+            /**
+             * Format: int64
+             * @description When it was begun, in Unix milliseconds.
+             */
+            started_ms: number;
+            /**
+             * Format: int64
+             * @description The bytes that it stored.
+             */
+            stored_bytes: number;
+            /**
+             * Format: int64
+             * @description Up to which moment, in Unix milliseconds.
+             */
+            until_ms: number;
+        };
+        /** @description A place that holds backups. */
+        BackupTarget: {
+            /** @description Nothing on it is ever deleted by the server. */
+            append_only: boolean;
+            /** @description Backups go there. */
+            enabled: boolean;
+            /** @description What people call it; unique. */
+            name: string;
+            /** @description Where it is. */
+            place: components["schemas"]["BackupPlaceView"];
+        };
+        /** @description A target without its name. */
+        BackupTargetSpec: {
+            /** @description Nothing on it is ever deleted by the server. */
+            append_only?: boolean;
+            /** @description Backups go there; true if absent. */
+            enabled?: boolean;
+            /** @description Where it is. */
+            place: components["schemas"]["BackupPlaceWanted"];
+        };
+        /** @description A target, as this node last saw it. */
+        BackupTargetStatus: {
+            /** @description How many backups it holds. */
+            backups: number;
+            /** @description Its schedule asks for a drill now. */
+            drill_due: boolean;
+            /** @description Backups go there. */
+            enabled: boolean;
+            error?: null | components["schemas"]["BackupFailure"];
+            /**
+             * Format: int64
+             * @description Since when it does not, in Unix milliseconds.
+             */
+            failing_since_ms?: number | null;
+            /**
+             * Format: int64
+             * @description When the last good drill of one of them was, in Unix milliseconds.
+             */
+            good_drill_ms?: number | null;
+            /**
+             * Format: int64
+             * @description When it was last looked at, in Unix milliseconds; null: not yet.
+             */
+            looked_ms?: number | null;
+            /** @description Its name. */
+            name: string;
+            newest?: null | components["schemas"]["BackupSummary"];
+            /**
+             * Format: int64
+             * @description When the newest full one was begun, in Unix milliseconds.
+             */
+            newest_full_ms?: number | null;
+            /**
+             * Format: int64
+             * @description After failures: until when it is left alone.
+             */
+            rests_until_ms?: number | null;
+        };
+        /** @description A target. */
+        BackupTargetWanted: {
+            /** @description Nothing on it is ever deleted by the server. */
+            append_only?: boolean;
+            /** @description Backups go there; true if absent. */
+            enabled?: boolean;
+            /** @description What people call it: small letters, digits, `-` and `_`. */
+            name: string;
+            /** @description Where it is. */
+            place: components["schemas"]["BackupPlaceWanted"];
+        };
+        /** @description The settings of the backups. */
+        Backups: {
+            /**
+             * Format: int32
+             * @description An alarm when a target has had no backup for so many hours; 0: none.
+             */
+            alarm_backup_hours: number;
+            /**
+             * Format: int32
+             * @description An alarm when no drill has succeeded for so many days; 0: none.
+             */
+            alarm_drill_days: number;
+            /** @description The log goes to all targets every minute. */
+            continuous: boolean;
+            /** @description When the newest one is restored for a test; empty: never by itself. */
+            drill: string;
+            /** @description Backups must be encrypted: without a public key none is made. */
+            encrypted: boolean;
+            /** @description Nothing is made by itself. */
+            paused: boolean;
+            /**
+             * Format: int64
+             * @description Until then, in Unix milliseconds; null: until somebody says so.
+             */
+            paused_until_ms?: number | null;
+            /** @description The public keys (`age1…`) that they are encrypted for; empty: they are not. */
+            recipients: string[];
+            /** @description Which are kept. */
+            retention: components["schemas"]["BackupRetention"];
+            /** @description When they are made. */
+            schedules: components["schemas"]["BackupSchedule"][];
+            /** @description Whether there is a key that signs manifests. */
+            signing_key_set: boolean;
+            /** @description Where backups go. */
+            targets: components["schemas"]["BackupTarget"][];
+            /**
+             * Format: int64
+             * @description For `If-Match`.
+             */
+            version: number;
         };
         /** @description A certificate to be used from now on. */
         CertificateBody: {
@@ -1129,6 +1836,28 @@ export interface components {
          * @enum {string}
          */
         InvitedKind: "standby" | "witness";
+        /** @description What a job does. */
+        JobKind: {
+            /** @description A full one; else what came since the last. */
+            full: boolean;
+            /** @enum {string} */
+            kind: "backup";
+        } | {
+            /** @description Of this backup and what it rests on; null: of all. */
+            backup?: string | null;
+            /** @enum {string} */
+            kind: "verify";
+        } | {
+            /** @description Only say what would go. */
+            dry_run: boolean;
+            /** @enum {string} */
+            kind: "prune";
+        } | {
+            /** @description Which; null: the newest. */
+            backup?: string | null;
+            /** @enum {string} */
+            kind: "drill";
+        };
         /** @description One link to a member. */
         LinkReport: {
             /** @description The address. */
@@ -1364,6 +2093,48 @@ export interface components {
             /** @description Markdown. */
             body: string;
         };
+        /** @description Which texts are to come back, from where. */
+        MessagesAsked: {
+            /**
+             * Format: int64
+             * @description As it was at this time, Unix milliseconds.
+             */
+            as_of_ms: number;
+            /** @description The channel. */
+            channel_id: string;
+            /** @description The repository: a directory of the server. */
+            directory: string;
+            /** @description Only say what would happen. */
+            dry_run?: boolean;
+            /** @description The text of the key file, when the backup is encrypted. Not kept. */
+            key?: string | null;
+            /** @description Only these messages; absent: all of the channel. */
+            message_ids?: string[] | null;
+            /** @description Also where somebody wrote a newer text since. */
+            overwrite?: boolean;
+            /** @description The fingerprint of who must have signed the backup. */
+            signer?: string | null;
+        };
+        /** @description What was found, and what became of it. */
+        MessagesRestored: components["schemas"]["PutBack"] & {
+            /**
+             * Format: int64
+             * @description When it was proposed, in Unix milliseconds.
+             */
+            at_ms: number;
+            /** @description The backup that holds the moment. */
+            backup: string;
+            /**
+             * Format: int64
+             * @description Messages of the channel that had a text then, as far as they were asked for.
+             */
+            found: number;
+            /**
+             * Format: int64
+             * @description The last record of the state that was made.
+             */
+            index: number;
+        };
         /** @description What a node is. */
         NodeInfo: {
             /** @description Active nodes take writes. */
@@ -1381,6 +2152,10 @@ export interface components {
              * @description The last applied log index.
              */
             applied_index: number;
+            /** @description What is wrong with the backups. */
+            backup_alarms: components["schemas"]["Alarm"][];
+            /** @description The backups in one sentence. */
+            backup_summary: string;
             certificate?: null | components["schemas"]["CertificateInfo"];
             /**
              * Format: double
@@ -1838,6 +2613,11 @@ export interface components {
             quarantine: components["schemas"]["QuarantineReport"][];
             /** @description `active`, `standby`, or `candidate` while it asks for votes. */
             role: string;
+            /**
+             * Format: int64
+             * @description On the active: up to which record the other data node is known to have the log; 0: not known.
+             */
+            standby_index: number;
             /** @description Whether this node's state differs from what the active recorded of its own: an alarm. */
             state_differs: boolean;
             /** @description The pair in one sentence. */
@@ -1986,6 +2766,29 @@ export interface components {
             /** @description Must be true. */
             force: boolean;
         };
+        /** @description What became of messages that a backup still has. */
+        PutBack: {
+            /**
+             * Format: int64
+             * @description Somebody wrote a newer text since; it stands.
+             */
+            kept: number;
+            /**
+             * Format: int64
+             * @description They are not there under that number: the backup is of another history.
+             */
+            missing: number;
+            /**
+             * Format: int64
+             * @description They have the old text again, as a new version.
+             */
+            restored: number;
+            /**
+             * Format: int64
+             * @description They have that text already.
+             */
+            unchanged: number;
+        };
         /** @description One diverged tail. */
         QuarantineReport: {
             /** @description Its directory. */
@@ -2034,11 +2837,66 @@ export interface components {
             settings?: null | components["schemas"]["MergedSettings"];
             user?: null | components["schemas"]["MergedUser"];
         };
+        /** @description A job that puts texts back. */
+        RestoreJob: {
+            /**
+             * Format: int64
+             * @description Stored bytes read so far.
+             */
+            bytes_done: number;
+            /**
+             * Format: int64
+             * @description Stored bytes to read in all.
+             */
+            bytes_total: number;
+            /** @description It only says what would happen. */
+            dry_run: boolean;
+            /**
+             * Format: int64
+             * @description When it ended; null: it runs.
+             */
+            ended_ms?: number | null;
+            failure?: null | components["schemas"]["RestoreJobFailure"];
+            report?: null | components["schemas"]["MessagesRestored"];
+            /** @description What it does. */
+            stage: components["schemas"]["RestoreStage"];
+            /**
+             * Format: int64
+             * @description When it began, in Unix milliseconds.
+             */
+            started_ms: number;
+            /** @description How it stands. */
+            state: components["schemas"]["RestoreJobState"];
+        };
+        /** @description Why a job ended early. */
+        RestoreJobFailure: {
+            /** @description Stable, for programs. */
+            code: string;
+            /** @description What to do about it; empty when there is nothing to say. */
+            hint: string;
+            /** @description For people. */
+            text: string;
+        };
+        /**
+         * @description How a job stands.
+         * @enum {string}
+         */
+        RestoreJobState: "running" | "done" | "failed";
+        /**
+         * @description What a restore does, in this order.
+         * @enum {string}
+         */
+        RestoreStage: "checking" | "reading" | "opening" | "placing";
         /**
          * @description What a person may do in the whole organisation.
          * @enum {string}
          */
         Role: "guest" | "bot" | "member" | "auditor" | "admin" | "owner";
+        /**
+         * @description What a schedule makes.
+         * @enum {string}
+         */
+        ScheduledKind: "incremental" | "full";
         /** @description What anybody may know of the server. */
         ServerInfo: {
             /** @description The addresses of this cluster's nodes. */
@@ -2220,6 +3078,452 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    get_admin_backups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupStatus"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_backups_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupJobs"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_backups_jobs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupJobWanted"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupJobs"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_backups_jobs_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job's number */
+                job: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_backups_jobs_job: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The job's number */
+                job: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_backups_pause: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupPause"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_backups_resume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_backups_settings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    patch_admin_backups_settings: {
+        parameters: {
+            query?: never;
+            header: {
+                /** @description The version in quotes */
+                "If-Match": string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupSettingsPatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_admin_backups_targets_target: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BackupTargetSpec"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_backups_targets_target: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Backups"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_backups_targets_target_backups: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BackupList"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    put_admin_backups_targets_target_backups_backup_pin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+                /** @description The backup's name */
+                backup: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_backups_targets_target_backups_backup_pin: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+                /** @description The backup's name */
+                backup: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_backups_targets_target_test: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The target's name */
+                target: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     get_admin_certificate: {
         parameters: {
             query?: never;
@@ -2571,6 +3875,89 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["MemberNumber"];
                 };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    get_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    post_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["MessagesAsked"];
+            };
+        };
+        responses: {
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RestoreJob"];
+                };
+            };
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete_admin_restore_messages: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             "4XX": {
                 headers: {
