@@ -17,7 +17,7 @@ use super::error::BenchError;
 use super::forward::{Cut, Forwarder, free_port};
 use super::process::{Launch, Process};
 use super::progress::Progress;
-use super::server::{Scratch, Server, set_up};
+use super::server::{Scratch, Server, serve_args, set_up};
 use super::small_disk::SmallDisk;
 use super::{BenchOptions, Fault, Scenario};
 use crate::limits::{BENCH_PROTECTED_SECONDS_MAX, BENCH_STATUS_MS};
@@ -34,6 +34,13 @@ struct Place {
     peer: SocketAddr,
     /// What it tells the other members: `peer`, or its forwarder.
     told: SocketAddr,
+}
+
+impl Place {
+    /// The address that clients are told.
+    fn url(self, no_tls: bool) -> String {
+        format!("{}://{}", if no_tls { "http" } else { "https" }, self.client)
+    }
 }
 
 /// One data node.
@@ -150,8 +157,7 @@ impl Pair {
         let node = self.nodes.len();
         let server = Server::launch(self.launch(node, place, no_tls), self.node_dir(node))?;
         self.cut.is_process(node, server.pid());
-        let scheme = if no_tls { "http" } else { "https" };
-        self.nodes.push(Node { server, url: format!("{scheme}://{}", place.client) });
+        self.nodes.push(Node { server, url: place.url(no_tls) });
         Ok(())
     }
 
@@ -184,18 +190,8 @@ impl Pair {
     }
 
     fn launch(&self, node: usize, place: Place, no_tls: bool) -> Launch {
-        let scheme = if no_tls { "http" } else { "https" };
-        let mut args: Vec<std::ffi::OsString> = vec![
-            "serve".into(),
-            "--data".into(),
-            self.node_dir(node).into(),
-            "--listen".into(),
-            place.client.to_string().into(),
-        ];
-        if no_tls {
-            args.push("--no-tls".into());
-        }
-        let mut env = environment(place, scheme);
+        let args = serve_args(&self.node_dir(node), &place.client.to_string(), no_tls);
+        let mut env = environment(place, no_tls);
         if !self.disks.is_empty() {
             env.push(("HOLDFAST_STORAGE_DISK_RESERVE_MIB".to_owned(), "64".to_owned()));
             env.push(("HOLDFAST_STORAGE_DISK_RESERVE_PERCENT".to_owned(), "1".to_owned()));
@@ -339,11 +335,11 @@ impl Pair {
 }
 
 /// What a data node is told of its place, beside its arguments.
-fn environment(place: Place, scheme: &str) -> Vec<(String, String)> {
+fn environment(place: Place, no_tls: bool) -> Vec<(String, String)> {
     vec![
         ("HOLDFAST_PAIR_LISTEN".to_owned(), place.peer.to_string()),
         ("HOLDFAST_PAIR_ADDRESSES".to_owned(), place.told.to_string()),
-        ("HOLDFAST_SERVER_PUBLIC_URL".to_owned(), format!("{scheme}://{}", place.client)),
+        ("HOLDFAST_SERVER_PUBLIC_URL".to_owned(), place.url(no_tls)),
     ]
 }
 

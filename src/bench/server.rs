@@ -3,6 +3,7 @@
 //!
 //! Must never leave a process or a scratch directory behind, and never touch a data directory that it did not create.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -60,11 +61,7 @@ impl Server {
     fn start(options: &BenchOptions) -> Result<Self, BenchError> {
         let scratch = Scratch::new()?;
         let data = scratch.path().join("data");
-        let mut args: Vec<std::ffi::OsString> =
-            ["serve".into(), "--data".into(), data.clone().into(), "--listen".into(), "127.0.0.1:0".into()].into();
-        if options.no_tls {
-            args.push("--no-tls".into());
-        }
+        let args = serve_args(&data, "127.0.0.1:0", options.no_tls);
         let launch =
             Launch { program: options.program()?, args, env: Vec::new(), log: scratch.path().join("server.log") };
         Ok(Self { process: Process::start(launch)?, data, _scratch: Some(scratch) })
@@ -172,6 +169,16 @@ impl Server {
     pub async fn end(&mut self) -> Result<(), BenchError> {
         self.process.end().await
     }
+}
+
+/// The arguments that start a server on a data directory.
+pub(super) fn serve_args(data: &Path, listen: &str, no_tls: bool) -> Vec<OsString> {
+    let mut args: Vec<OsString> =
+        ["serve".into(), "--data".into(), data.into(), "--listen".into(), listen.into()].into();
+    if no_tls {
+        args.push("--no-tls".into());
+    }
+    args
 }
 
 async fn is_ready(endpoint: &Endpoint) -> bool {

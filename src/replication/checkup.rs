@@ -15,7 +15,7 @@ use super::wire::Class;
 use crate::core::failover::{Epoch, Member};
 use crate::core::rows::{PairMember, PairMemberKind};
 use crate::limits;
-use crate::node::now_ms;
+use crate::node::{now_ms, now_seconds};
 use crate::ops::doctor::Check;
 
 /// What to look at.
@@ -50,7 +50,7 @@ impl Checkup {
                 return Ok(checks);
             }
         };
-        checks.push(check_certificates(&pki, (now_ms() / 1_000) as i64));
+        checks.push(check_certificates(&pki, now_seconds()));
         let settings = match SettingsCache::open(&dir) {
             Ok(settings) => settings.latest(),
             Err(error) => {

@@ -142,7 +142,7 @@ impl PairHandle {
         let quarantine = self.quarantine();
         let seconds = (now / 1_000) as i64;
         let validity = context.renewal.validity();
-        let ends = validity.and_then(|it| Some(format!("{}. {}", it.text(seconds), it.trouble(seconds)?)));
+        let ends = validity.and_then(|validity| validity.warning(seconds));
         Some(PairStatus {
             paired: settings.version() > 0,
             member: status.me,

@@ -34,10 +34,11 @@ pub(super) async fn watch(pair: PairHandle) {
 
 /// Whether the standby holds everything and has room. If not, writes are refused until there is room somewhere.
 async fn can_hand_over(pair: &PairHandle) -> bool {
+    let fail_after_ms = pair.context.settings.latest().timings().fail_after_ms.into();
     let status = pair.driver().status().await;
     status.is_some_and(|status| {
         let heard = status.peer.and_then(|peer| peer.heard_ms_ago);
-        let lives = heard.is_some_and(|ms| ms <= limits::PAIR_FAIL_AFTER_MS);
+        let lives = heard.is_some_and(|ms| ms <= fail_after_ms);
         status.role == Role::Active && status.protected && lives && !status.peer_away && !status.switchover
     })
 }

@@ -297,8 +297,7 @@ impl WitnessService {
 impl Shared {
     /// What is wrong with its certificates, and what to do: it cannot renew its own.
     fn certificate_warning(&self) -> Option<String> {
-        let (validity, now) = (self.validity?, now_seconds());
-        Some(format!("{}. {}", validity.text(now), validity.trouble(now)?))
+        self.validity?.warning(now_seconds())
     }
 }
 

@@ -19,7 +19,7 @@ use super::manifest::{
     manifest_path,
 };
 use super::meter::{Meter, Phase, Watch};
-use super::repository::{Cache, Repository};
+use super::repository::{Cache, Listed, Repository};
 use crate::blobs::{BlobHash, BlobStore};
 use crate::node::now_ms;
 use crate::oplog::{LogError, LogReader};
@@ -83,6 +83,15 @@ pub struct Job {
     pub recipients: Vec<Recipient>,
 }
 
+impl Job {
+    /// The public keys as a manifest lists them: in order, so that the same keys are the same list.
+    fn keys(&self) -> Vec<String> {
+        let mut keys: Vec<String> = self.recipients.iter().map(ToString::to_string).collect();
+        keys.sort();
+        keys
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -119,7 +128,6 @@ pub fn run(source: &Source, repository: &Repository, job: &Job, watch: Watch<'_>
     create_private_dir(&source.scratch).map_err(BackupError::io("create", &source.scratch))?;
     let cache = Cache::open(&source.scratch)?;
     let listed = repository.manifests(Some(&cache))?;
-    let known = Known::load(repository, &cache, &listed, &job.recipients)?;
     let mut outcome = Outcome {
         made: None,
         reason: String::new(),
@@ -134,8 +142,8 @@ pub fn run(source: &Source, repository: &Repository, job: &Job, watch: Watch<'_>
     };
     outcome.reason.clone_from(&base.reason);
     let meter = Meter::new(watch);
-    let mut run = Run { source, repository, job, base, known, cache, meter };
-    run.store(&mut outcome)?;
+    let run = Run { source, repository, job, base, cache, meter };
+    run.store(&listed, &mut outcome)?;
     outcome.duration_ms = begun.elapsed().as_millis() as u64;
     Ok(outcome)
 }
@@ -146,13 +154,12 @@ struct Run<'a> {
     repository: &'a Repository,
     job: &'a Job,
     base: Base,
-    known: Known,
     cache: Cache,
     meter: Meter<'a>,
 }
 
 impl Run<'_> {
-    fn store(&mut self, outcome: &mut Outcome) -> Result<(), BackupError> {
+    fn store(&self, listed: &[Listed], outcome: &mut Outcome) -> Result<(), BackupError> {
         let started_ms = self.base.started_ms(now_ms());
         let snapshot = match self.base.kind {
             BackupKind::Full => Some(plan::take_snapshot(self.source, &self.meter)?),
@@ -166,7 +173,9 @@ impl Run<'_> {
             return Ok(());
         }
         let name = backup_name(started_ms, until.index);
-        let plan = Plan::new(self.source, self.repository, (&self.base, &self.known), (snapshot, until.index, &name))?;
+        // Not before: a run that has nothing to store, every minute, reads no lists.
+        let known = Known::load(self.repository, &self.cache, listed, self.job.keys())?;
+        let plan = Plan::new(self.source, self.repository, (&self.base, &known), (snapshot, until.index, &name))?;
         let journal = Journal::open(&self.source.scratch)?;
         let sender =
             Sender { source: self.source, repository: self.repository, job: self.job, journal, meter: &self.meter };
@@ -201,7 +210,7 @@ impl Run<'_> {
             state_hash: Some(HEXLOWER.encode(&state_hash.to_bytes())),
             snapshot: plan.snapshot,
             previous: self.base.previous.clone(),
-            recipients: self.job.recipients.iter().map(ToString::to_string).collect(),
+            recipients: self.job.keys(),
             blobs: lines.len() as u64,
             blob_bytes: lines.iter().map(|line| line.size).sum(),
             stored_bytes: outcome.sent_bytes,
@@ -209,7 +218,6 @@ impl Run<'_> {
             signer: String::new(),
             signature: String::new(),
         };
-        manifest.recipients.sort();
         self.commit(&mut manifest)?;
         if let Some((part, file)) = list {
             self.cache.keep_list(&part, &file);
@@ -240,7 +248,7 @@ impl Run<'_> {
         place.settle()?;
         self.meter.check()?;
         let newest = self.repository.names()?.pop();
-        if newest.as_deref() != self.base.newest.as_deref() {
+        if newest.as_deref() != self.base.newest() {
             return Err(BackupError::RepositoryChanged { newest: newest.unwrap_or_else(|| "none".to_owned()) });
         }
         let name = manifest.name();
@@ -265,6 +273,6 @@ fn point_at(log: &LogReader, index: u64) -> Result<LogPoint, LogError> {
 }
 
 /// The manifest that the next one goes on from.
-fn previous_of(listed: &super::repository::Listed) -> Previous {
+fn previous_of(listed: &Listed) -> Previous {
     Previous { name: listed.name.clone(), blake3: listed.blake3.clone() }
 }

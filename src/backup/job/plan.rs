@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use data_encoding::HEXLOWER;
 
 use super::super::blob_list::read_blob_list;
-use super::super::crypt::Recipient;
 use super::super::error::BackupError;
 use super::super::manifest::{
     BackupKind, BlobLine, Manifest, Part, PartKind, Previous, SnapshotRef, backup_name, encrypted_blob_path,
@@ -27,10 +26,7 @@ pub(super) struct Base {
     pub(super) kind: BackupKind,
     pub(super) reason: String,
     /// The newest manifest, whatever it is.
-    pub(super) newest: Option<String>,
     pub(super) previous: Option<Previous>,
-    /// The time in its name.
-    newest_ms: Option<u64>,
     /// Of the newest manifest, when this node's history goes on from it.
     until: Option<u64>,
     /// The manifests that an incremental rests on.
@@ -42,10 +38,15 @@ impl Base {
         self.until.unwrap_or(0)
     }
 
+    /// The name of the newest manifest.
+    pub(super) fn newest(&self) -> Option<&str> {
+        self.previous.as_ref().map(|previous| previous.name.as_str())
+    }
+
     /// The time in the name: names grow, even if a clock went back.
     pub(super) fn started_ms(&self, now_ms: u64) -> u64 {
-        match (&self.newest, self.newest_ms) {
-            (Some(newest), Some(before)) if backup_name(now_ms, 0).get(..16) <= newest.get(..16) => {
+        match self.newest().and_then(|newest| Some((newest, time_of(newest)?))) {
+            Some((newest, before)) if backup_name(now_ms, 0).get(..16) <= newest.get(..16) => {
                 before.max(now_ms).saturating_add(1_000)
             }
             _ => now_ms,
@@ -91,15 +92,7 @@ pub(super) fn decide(source: &Source, job: &Job, listed: &[Listed]) -> Result<Re
 }
 
 fn full(reason: String, newest: Option<&Listed>) -> Base {
-    Base {
-        kind: BackupKind::Full,
-        reason,
-        newest: newest.map(|listed| listed.name.clone()),
-        previous: newest.map(previous_of),
-        newest_ms: newest.and_then(|listed| time_of(&listed.name)),
-        until: None,
-        chain: Vec::new(),
-    }
+    Base { kind: BackupKind::Full, reason, previous: newest.map(previous_of), until: None, chain: Vec::new() }
 }
 
 /// The time in a backup's name, in Unix milliseconds.
@@ -138,9 +131,7 @@ fn goes_on(source: &Source, manifest: &Manifest) -> Result<GoesOn, BackupError> 
 
 /// The chain that an incremental would rest on, or why it cannot.
 fn may_rest_on(source: &Source, job: &Job, (listed, newest): (&[Listed], &Manifest)) -> Result<Vec<String>, String> {
-    let mut recipients: Vec<String> = job.recipients.iter().map(ToString::to_string).collect();
-    recipients.sort();
-    if newest.recipients != recipients {
+    if newest.recipients != job.keys() {
         return Err("the keys to encrypt for have changed".to_owned());
     }
     if newest.signer != source.signer.public_key() {
@@ -165,18 +156,16 @@ impl Known {
         repository: &Repository,
         cache: &Cache,
         listed: &[Listed],
-        recipients: &[Recipient],
+        keys: Vec<String>,
     ) -> Result<Self, BackupError> {
-        let mut names: Vec<String> = recipients.iter().map(ToString::to_string).collect();
-        names.sort();
         let mut known = Self {
             parts: HashMap::new(),
             blobs: HashMap::new(),
             listed_in: HashMap::new(),
-            tag: recipients_tag(&names),
+            tag: recipients_tag(&keys),
         };
         for (item, manifest) in listed.iter().filter_map(|item| Some((item, item.manifest.as_ref().ok()?))) {
-            let same = manifest.recipients == names;
+            let same = manifest.recipients == keys;
             for part in &manifest.parts {
                 known.parts.insert(part.path.clone(), part.clone());
                 if part.kind == PartKind::BlobList && same {

@@ -199,18 +199,17 @@ impl Sender<'_> {
     }
 
     fn put_unmetered(&self, piece: &Piece, source: impl Read) -> Result<Stored, BackupError> {
-        let place = self.repository.place();
-        let (size, blake3, stored) = if self.job.recipients.is_empty() {
-            let mut hashing = Hashing::new(source);
-            let stored = place.put(&piece.path, &mut hashing)?;
-            let (size, blake3) = hashing.finish();
-            (size, blake3, stored)
+        if self.job.recipients.is_empty() {
+            self.put_as_is(piece, source)
         } else {
-            let mut hashing = Hashing::new(Encrypting::new(source, &self.job.recipients)?);
-            let stored = place.put(&piece.path, &mut hashing)?;
-            let (size, blake3) = hashing.finish();
-            (size, blake3, stored)
-        };
+            self.put_as_is(piece, Encrypting::new(source, &self.job.recipients)?)
+        }
+    }
+
+    fn put_as_is(&self, piece: &Piece, source: impl Read) -> Result<Stored, BackupError> {
+        let mut hashing = Hashing::new(source);
+        let stored = self.repository.place().put(&piece.path, &mut hashing)?;
+        let (size, blake3) = hashing.finish();
         if stored != size {
             let what = format!("the target stored {stored} bytes of {size}");
             return Err(BackupError::Part { path: piece.path.clone(), what });

@@ -42,10 +42,10 @@ pub trait Place: Send + Sync {
     /// [`TargetError`].
     fn settle(&self) -> Result<(), TargetError>;
 
-    /// See [`Target::read`].
+    /// Reads a small file as a whole.
     ///
     /// # Errors
-    /// [`TargetError`].
+    /// As [`open`](Place::open); [`TargetError::TooLarge`] when it has more than `bytes_max` bytes.
     fn read(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, TargetError> {
         let mut bytes = Vec::new();
         self.open(path)?.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|source| TargetError::Io {

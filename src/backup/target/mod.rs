@@ -225,24 +225,6 @@ impl Target {
         Ok(Box::new(reader.into_std_read(..length).map_err(|e| failed(&e))?))
     }
 
-    /// Reads a small file as a whole.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open); [`TargetError::TooLarge`] when it has more than `bytes_max` bytes.
-    pub fn read(&self, path: &str, bytes_max: usize) -> Result<Vec<u8>, TargetError> {
-        let mut bytes = Vec::new();
-        let source = self.open(path)?;
-        source.take(bytes_max as u64 + 1).read_to_end(&mut bytes).map_err(|source| TargetError::Io {
-            op: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        if bytes.len() > bytes_max {
-            return Err(TargetError::TooLarge { path: path.to_owned(), bytes_max });
-        }
-        Ok(bytes)
-    }
-
     /// The length of a file in bytes; `None` when there is none.
     ///
     /// # Errors
@@ -340,6 +322,7 @@ fn checked(path: &str) -> Result<&str, TargetError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::repository::Place as _;
 
     fn runtime() -> tokio::runtime::Runtime {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()

@@ -69,6 +69,12 @@ impl Validity {
             Some("Invite a witness on the active node and join with it here again: holdfast witness --join BLOB.")
         }
     }
+
+    /// How long the certificates are valid and what is to be done about it; `None` while there is nothing to do.
+    #[must_use]
+    pub fn warning(&self, now_unix_seconds: i64) -> Option<String> {
+        Some(format!("{}. {}", self.text(now_unix_seconds), self.trouble(now_unix_seconds)?))
+    }
 }
 
 impl PairPki {
