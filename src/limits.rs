@@ -668,6 +668,8 @@ pub const BACKUP_COPY_BYTES: usize = 1 << 20;
 pub const BACKUP_RETRIES_MAX: usize = 4;
 /// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
 pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;
+/// The same while somebody waits for the test of a target: two tries end before a command gives up on the server.
+pub const BACKUP_TEST_TIMEOUT_SECONDS: u64 = 10;
 /// Backup targets: each costs its own copy of everything.
 pub const BACKUP_TARGETS_MAX: usize = 8;
 /// Backup schedules.
@@ -678,6 +680,10 @@ pub const BACKUP_RECIPIENTS_MAX: usize = 16;
 pub const BACKUP_NAME_BYTES_MAX: usize = 32;
 /// Bytes of any other text of the backups' settings: paths and URLs.
 pub const BACKUP_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a file that describes a backup target, or has one of its secrets: a description, a key and certificates fit twice.
+pub const BACKUP_TARGET_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of the certificates of a backup target's authority: a chain of five RSA certificates has about 10 KB.
+pub const BACKUP_CA_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a password or private key: the longest RSA key in OpenSSH's form has about 6 KB.
 pub const BACKUP_SECRET_BYTES_MAX: usize = 8 << 10;
 /// Backups of one kind that a retention may keep.

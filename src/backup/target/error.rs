@@ -14,6 +14,8 @@ pub enum TargetError {
     NotThere(String),
     /// What the settings of the target say cannot be.
     BadSettings(String),
+    /// The certificates of the target's authority, as the settings have them, are none.
+    BadCertificate(String),
     /// There is no such file.
     NotFound(String),
     /// The name is none that we would build.
@@ -119,6 +121,7 @@ impl TargetError {
         match self {
             Self::NotThere(_) => "target_not_there",
             Self::BadSettings(_) => "target_bad_settings",
+            Self::BadCertificate(_) => "target_bad_ca",
             Self::NotFound(_) => "target_file_missing",
             Self::BadPath(_) => "target_bad_path",
             Self::TooLarge { .. } => "target_file_too_large",
@@ -163,6 +166,7 @@ impl fmt::Display for TargetError {
         match self {
             Self::NotThere(place) => write!(f, "{place} is not there; is its name right, is its disk mounted?"),
             Self::BadSettings(why) => write!(f, "the target cannot be used: {why}"),
+            Self::BadCertificate(why) => write!(f, "the authority's certificate cannot be used: {why}"),
             Self::NotFound(path) => write!(f, "{path} is not in the repository"),
             Self::BadPath(path) => write!(f, "{:?} is no path in a repository", path),
             Self::TooLarge { path, bytes_max } => write!(f, "{path} has more than {bytes_max} bytes"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use opendal::ErrorKind;
 
 use super::TargetError;
-use crate::limits::{BACKUP_RETRIES_MAX, BACKUP_TARGET_TIMEOUT_SECONDS};
+use crate::limits::{BACKUP_RETRIES_MAX, BACKUP_TARGET_TIMEOUT_SECONDS, BACKUP_TEST_TIMEOUT_SECONDS};
 
 /// How long a target is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,14 @@ pub struct Patience {
     pub timeout: Duration,
     /// How often a call is made again when it failed on the way.
     pub retries: usize,
+}
+
+impl Patience {
+    /// For when somebody waits for the answer.
+    #[must_use]
+    pub fn short() -> Self {
+        Self { timeout: Duration::from_secs(BACKUP_TEST_TIMEOUT_SECONDS), retries: 1 }
+    }
 }
 
 impl Default for Patience {

@@ -241,15 +241,39 @@ fn is_no(dialect: Dialect, status: StatusCode) -> bool {
     }
 }
 
+/// Checks the certificates of an authority as a target's settings have them; an empty text is fine.
+///
+/// # Errors
+/// [`TargetError::BadCertificate`].
+pub fn check_ca_pem(ca_pem: &str) -> Result<(), TargetError> {
+    add_authorities(&mut RootCertStore::empty(), ca_pem)
+}
+
+fn add_authorities(roots: &mut RootCertStore, ca_pem: &str) -> Result<(), TargetError> {
+    let bad = |why: String| TargetError::BadCertificate(why);
+    if ca_pem.contains("PRIVATE KEY-----") {
+        return Err(bad(
+            "there is a private key in it: give the certificate alone, and keep the key where it was".to_owned()
+        ));
+    }
+    let mut found = 0;
+    for one in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        let one = one.map_err(|e| bad(format!("it is not PEM: {e}")))?;
+        roots.add(one).map_err(|e| bad(format!("number {} cannot be read: {e}", found + 1)))?;
+        found += 1;
+    }
+    if found == 0 && !ca_pem.is_empty() {
+        return Err(bad("there is no -----BEGIN CERTIFICATE----- in it".to_owned()));
+    }
+    Ok(())
+}
+
 fn tls_config(ca_pem: &str) -> Result<ClientConfig, TargetError> {
     let bad = |why: String| TargetError::BadSettings(why);
     let mut roots = RootCertStore::empty();
     // A machine may have none, or some that are damaged: what is trusted in the end, the handshake tells.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    for one in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        let one = one.map_err(|e| bad(format!("the authority's certificate is not PEM: {e}")))?;
-        roots.add(one).map_err(|e| bad(format!("the authority's certificate is not usable: {e}")))?;
-    }
+    add_authorities(&mut roots, ca_pem)?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(|e| bad(format!("TLS cannot be set up: {e}")))?;

@@ -25,9 +25,10 @@ use tokio::runtime::Handle;
 
 pub use error::TargetError;
 pub use fault::Patience;
+pub use http::check_ca_pem;
 pub use probe::{Finding, Level, Report};
 pub use s3::S3Settings;
-pub use settings::{TargetSettings, open};
+pub use settings::{TargetSettings, open, open_with};
 pub use sftp::SftpSettings;
 pub use webdav::WebdavSettings;
 

@@ -15,6 +15,7 @@ const PROBES: &str = "probe";
 /// How good a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(as = BackupTestLevel)]
 pub enum Level {
     /// It works.
     Good,
@@ -26,6 +27,7 @@ pub enum Level {
 
 /// One sentence of a report.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = BackupTestFinding)]
 pub struct Finding {
     /// How good it is.
     pub level: Level,
@@ -55,6 +57,7 @@ impl Finding {
 
 /// What came of a probe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(as = BackupTestReport)]
 pub struct Report {
     /// In the order of trying.
     pub findings: Vec<Finding>,

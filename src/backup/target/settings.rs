@@ -13,6 +13,14 @@ pub use crate::core::rows::BackupPlace as TargetSettings;
 /// # Errors
 /// [`TargetError`] when the settings cannot be or the place does not answer. A remote target is first asked when it is used.
 pub fn open(settings: &TargetSettings) -> Result<Target, TargetError> {
+    open_with(settings, Patience::default())
+}
+
+/// Opens a target, as [`open`] does, with a patience of its own for remote ones.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with(settings: &TargetSettings, patience: Patience) -> Result<Target, TargetError> {
     let secret = |secret: &Option<Secret>| Secret::as_text(secret.as_ref()).to_owned();
     match settings {
         TargetSettings::Directory(place) => Target::directory(Path::new(&place.path)),
@@ -23,15 +31,15 @@ pub fn open(settings: &TargetSettings) -> Result<Target, TargetError> {
             prefix: place.prefix.clone(),
             access_key: place.access_key.clone(),
             secret: secret(&place.secret),
-            ca_pem: String::new(),
-            patience: Patience::default(),
+            ca_pem: place.ca_pem.clone(),
+            patience,
         }),
         TargetSettings::Webdav(place) => Target::webdav(&WebdavSettings {
             url: place.url.clone(),
             user: place.user.clone(),
             password: secret(&place.password),
-            ca_pem: String::new(),
-            patience: Patience::default(),
+            ca_pem: place.ca_pem.clone(),
+            patience,
         }),
         TargetSettings::Sftp(place) => Target::sftp(&SftpSettings {
             host: place.host.clone(),
@@ -41,7 +49,7 @@ pub fn open(settings: &TargetSettings) -> Result<Target, TargetError> {
             private_key: secret(&place.private_key),
             path: place.path.clone(),
             host_key: place.host_key.clone(),
-            patience: Patience::default(),
+            patience,
         }),
     }
 }
