@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use holdfast::backup::repository::Place as _;
 use holdfast::backup::target::{Patience, S3Settings, SftpSettings, Target, TargetError, WebdavSettings};
 
 use super::servers::{Dav, Small, Ssh, Store, free_port};

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
+use holdfast::backup::repository::Place as _;
 use holdfast::backup::target::{Target, TargetError};
 use tokio::runtime::Runtime;
 
