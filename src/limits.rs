@@ -284,6 +284,9 @@ pub const WS_UNANSWERED_MAX: u32 = 64;
 pub const WS_HELLO_SECONDS_MAX: u64 = 10;
 /// How long a closing connection may take to read its last frames.
 pub const WS_CLOSE_SECONDS_MAX: u64 = 3;
+/// How long the server waits, after its close frame, for the peer to end its side: some round trips, and short enough that
+/// peers who are gone do not hold up a server that stops.
+pub const WS_LINGER_MS_MAX: u64 = 500;
 /// How often every connection is pinged.
 pub const WS_PING_SECONDS: u64 = 30;
 /// For how long a client may say nothing, not even a pong.

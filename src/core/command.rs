@@ -8,7 +8,7 @@ mod backups;
 
 use bytes::Bytes;
 
-pub use backups::{BackupAct, NoteBackup, UpdateBackups};
+pub use backups::{BackupAct, NoteBackup, NoteRestore, RestoreMessages, RestoredMessage, UpdateBackups};
 
 use super::ids::{ChannelId, InviteId, SessionId, UserId};
 
@@ -637,54 +637,6 @@ pub struct ResolveConflict {
     pub settings: Option<UpdateSettings>,
 }
 
-/// Note that everything before came out of a backup: the first command of a restored log. Only the node itself says so.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct NoteRestore {
-    /// The backup's name.
-    #[prost(string, tag = "1")]
-    pub backup: String,
-    /// The last record that was restored.
-    #[prost(uint64, tag = "2")]
-    pub index: u64,
-    /// When that record was proposed, in Unix milliseconds; 0 when there was none.
-    #[prost(uint64, tag = "3")]
-    pub at_ms: u64,
-}
-
-/// Put texts of messages back that a backup still has.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct RestoreMessages {
-    /// Where.
-    #[prost(fixed64, tag = "1")]
-    pub channel: u64,
-    /// As they were at this time, in Unix milliseconds.
-    #[prost(uint64, tag = "2")]
-    pub as_of_ms: u64,
-    /// The backup's name.
-    #[prost(string, tag = "3")]
-    pub backup: String,
-    /// Also where somebody wrote a newer text since.
-    #[prost(bool, tag = "4")]
-    pub overwrite: bool,
-    /// The messages, each once.
-    #[prost(message, repeated, tag = "5")]
-    pub messages: Vec<RestoredMessage>,
-}
-
-/// A message as a backup has it.
-#[derive(Clone, PartialEq, prost::Message)]
-pub struct RestoredMessage {
-    /// Its sequence number in the channel.
-    #[prost(uint64, tag = "1")]
-    pub seq: u64,
-    /// Its id.
-    #[prost(fixed64, tag = "2")]
-    pub id: u64,
-    /// Its Markdown then.
-    #[prost(string, tag = "3")]
-    pub body: String,
-}
-
 /// What can happen to a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
@@ -760,8 +712,7 @@ impl Command {
     pub const fn level(&self) -> u32 {
         match self {
             Self::UpdatePair(_) | Self::NotePair(_) | Self::Salvage(_) | Self::ResolveConflict(_) => 2,
-            Self::UpdateBackups(_) | Self::NoteBackup(_) => 3,
-            Self::NoteRestore(_) | Self::RestoreMessages(_) => 3,
+            Self::UpdateBackups(_) | Self::NoteBackup(_) | Self::NoteRestore(_) | Self::RestoreMessages(_) => 3,
             _ => 1,
         }
     }

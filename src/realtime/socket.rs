@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::frame::{Decoder, FrameError, Incoming, Side};
 use super::outbox::{CloseReason, Outbox};
@@ -126,8 +126,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Says goodbye: finishes the frame that is half written, then the close frame, then ends the stream. A peer that
-    /// does not take it within [`limits::WS_CLOSE_SECONDS_MAX`] is dropped.
+    /// Says goodbye: finishes the frame that is half written, then the close frame, then ends the stream and reads until the
+    /// peer has ended its own. A peer that does not take it within [`limits::WS_CLOSE_SECONDS_MAX`] is dropped.
     pub(super) async fn close(mut self, reason: CloseReason) {
         let (code, text) = reason.code();
         let mut farewell = BytesMut::new();
@@ -143,11 +143,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
             Pin::new(&mut self.stream).poll_shutdown(cx)
         });
         let patience = std::time::Duration::from_secs(limits::WS_CLOSE_SECONDS_MAX);
-        drop(tokio::time::timeout(patience, finish).await);
+        if matches!(tokio::time::timeout(patience, finish).await, Ok(Ok(()))) {
+            // Closed with bytes unread, the system resets the connection, and the peer may never see the farewell.
+            let patience = std::time::Duration::from_millis(limits::WS_LINGER_MS_MAX);
+            drop(tokio::time::timeout(patience, drain(&mut self.stream)).await);
+        }
     }
 
     /// Queues a frame for a connection that has no outbox yet.
     pub(super) fn push(&mut self, frame: Bytes) {
         self.writing.push_back(frame);
     }
+}
+
+/// Reads and drops what comes, to the end.
+async fn drain(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<()> {
+    // On the heap: the idle connections would hold it otherwise.
+    let mut dropped = vec![0; 1_024];
+    while stream.read(&mut dropped).await? > 0 {}
+    Ok(())
 }

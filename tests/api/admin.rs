@@ -251,7 +251,7 @@ async fn health_readiness_and_metrics_tell_how_it_is() {
     let api = server.api();
     assert_eq!(api.try_get("/healthz").await.unwrap().status, 200);
     let ready = api.try_get("/readyz").await.unwrap().expect(200);
-    assert_eq!(ready, json!({"ready": true, "reasons": []}));
+    assert_eq!(ready, json!({"ready": true, "reasons": [], "warnings": []}));
     let channel = owner.channel("private", &[]).await;
     let mut ws = crate::support::Ws::connect(&owner.api).await;
     owner.say(&channel, "counted").await;

@@ -76,7 +76,7 @@ async fn a_full_disk_refuses_writes_keeps_reads_and_recovers_by_itself() {
     })
     .await;
     let ready = server.api().try_get("/readyz").await.unwrap();
-    assert_eq!(ready.expect(503), json!({"ready": false, "reasons": ["disk_full"]}));
+    assert_eq!(ready.expect(503), json!({"ready": false, "reasons": ["disk_full"], "warnings": []}));
     assert_eq!(server.api().try_get("/healthz").await.unwrap().status, 200);
     let error = ws.refused(send_op(&channel, "x"), "disk_full").await;
     assert!(error["retry_after_seconds"].is_u64(), "{error}");

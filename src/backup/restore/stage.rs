@@ -28,7 +28,7 @@ impl Drop for Staging {
         drop(self.lock.take());
         if is_ours(&self.dir) {
             // What cannot be removed now is removed by the next restore.
-            let _ = fs::remove_dir_all(&self.dir);
+            let _ = remove_ours(&self.dir);
         }
     }
 }
@@ -36,6 +36,24 @@ impl Drop for Staging {
 /// Whether an unfinished restore is in `dir`.
 fn is_ours(dir: &Path) -> bool {
     dir.join(MARKER).exists() || dir.join(format!("{MARKER}.tmp")).exists()
+}
+
+/// Removes an unfinished restore, the marker last: who is killed in between leaves what the next restore still knows as ours.
+fn remove_ours(dir: &Path) -> io::Result<()> {
+    let marked = |name: &std::ffi::OsStr| name == MARKER || name == format!("{MARKER}.tmp").as_str();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if marked(&entry.file_name()) {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    sync_dir(dir)?;
+    fs::remove_dir_all(dir)
 }
 
 fn first_entry(dir: &Path) -> io::Result<Option<String>> {
@@ -114,7 +132,7 @@ impl Staging {
         let io = |op| RestoreError::io(op, &dir);
         if is_ours(&dir) {
             drop(DataLock::acquire(&dir).map_err(busy)?);
-            fs::remove_dir_all(&dir).map_err(io("remove"))?;
+            remove_ours(&dir).map_err(io("remove"))?;
         } else if first_entry(&dir).map_err(io("read"))?.is_some() {
             return Err(RestoreError::StagingForeign(dir));
         }
@@ -139,7 +157,7 @@ impl Staging {
             Err(LockError::Held { .. }) => return Ok(()),
             Err(error) => return Err(busy(error)),
         }
-        fs::remove_dir_all(&dir).map_err(RestoreError::io("remove", &dir))
+        remove_ours(&dir).map_err(RestoreError::io("remove", &dir))
     }
 
     /// Where to build.
