@@ -106,9 +106,7 @@ impl TargetError {
         match (error.kind(), system_error(error)) {
             (_, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => Self::Full { path },
             (_, Some(io::ErrorKind::ReadOnlyFilesystem)) => Self::ReadOnly { place: path },
-            // The bucket; or, for WebDAV, a folder above the target's.
             (ErrorKind::ConfigInvalid, _) => Self::NotThere(cause),
-            (ErrorKind::Unexpected, _) if error.to_string().contains("status: 409") => Self::NotThere(cause),
             (ErrorKind::NotFound, _) => Self::NotFound(path),
             (ErrorKind::PermissionDenied, _) => Self::Denied { op, path, cause },
             _ => Self::Unreachable { op, path, cause },

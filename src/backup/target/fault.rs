@@ -92,7 +92,9 @@ impl Fault {
         let cause = self.to_string();
         match self {
             Self::Certificate { place, cause } => TargetError::Certificate { place, cause },
-            Self::Refused { status, code, .. } => match (status, code.as_str()) {
+            Self::Refused { place, status, code, .. } => match (status, code.as_str()) {
+                // WebDAV's word for a folder above that is missing.
+                (409, "") => TargetError::NotThere(format!("the folder on {place}, or the one above it,")),
                 (_, "RequestTimeTooSkewed") => TargetError::ClockSkew { cause },
                 (401, _) | (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "AuthFailure") => {
                     TargetError::KeyRefused { cause }
@@ -152,6 +154,7 @@ mod tests {
         assert_eq!(told(413, ""), "target_full");
         assert_eq!(told(403, "QuotaExceeded"), "target_full");
         assert_eq!(told(404, "NoSuchBucket"), "target_not_there");
+        assert_eq!(told(409, ""), "target_not_there");
         assert_eq!(told(301, ""), "target_unreachable");
         let place = "store:443".to_owned();
         let untrusted = Fault::Certificate { place, cause: "expired".to_owned() }.into_opendal();

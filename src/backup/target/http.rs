@@ -144,7 +144,7 @@ impl HttpClient {
 
     /// Sends a request whose URI is absolute. The answer may be any status. Waits for it without a limit of its own.
     pub(super) async fn send(&self, request: Request<Sent>) -> Result<Response<Incoming>, Fault> {
-        let mut request = to_origin_form(request);
+        let mut request = to_origin_form(request, self.0.dialect);
         loop {
             let (mut sender, is_new) = self.connection().await?;
             match sender.try_send_request(request).await {
@@ -237,7 +237,7 @@ fn is_no(dialect: Dialect, status: StatusCode) -> bool {
     let redirect = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
     match dialect {
         Dialect::S3 => redirect || matches!(status.as_u16(), 400..=403 | 405..=408 | 411 | 413..=415 | 417..=428 | 507),
-        Dialect::Webdav => redirect || matches!(status.as_u16(), 401 | 403 | 413 | 507),
+        Dialect::Webdav => redirect || matches!(status.as_u16(), 401 | 403 | 409 | 413 | 507),
     }
 }
 
@@ -280,13 +280,17 @@ fn tls_config(ca_pem: &str) -> Result<ClientConfig, TargetError> {
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 
-fn to_origin_form(mut request: Request<Sent>) -> Request<Sent> {
+fn to_origin_form(mut request: Request<Sent>, dialect: Dialect) -> Request<Sent> {
     let uri = request.uri().clone();
     if let Some(host) = uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok()) {
         request.headers_mut().entry(HOST).or_insert(host);
     }
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    if let Ok(origin) = path.parse() {
+    let origin = match (dialect, uri.query()) {
+        // As it was signed: a slash in a query is encoded there, and not every store does that again by itself.
+        (Dialect::S3, Some(query)) => format!("{}?{}", uri.path(), query.replace('/', "%2F")),
+        _ => uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+    };
+    if let Ok(origin) = origin.parse() {
         *request.uri_mut() = origin;
     }
     request

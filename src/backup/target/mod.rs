@@ -258,24 +258,27 @@ impl Target {
     }
 
     fn list_by_operator(&self, operator: &Operator, prefix: &str) -> Result<Vec<Stored>, TargetError> {
-        let options = options::ListOptions { recursive: true, ..Default::default() };
-        let entries = match self.runtime.block_on(operator.list_options(&format!("{prefix}/"), options)) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(TargetError::from_opendal("list", prefix, &error)),
-        };
+        // Stores list any depth by themselves. For the others opendal would go down folder by folder, and forget a folder in which
+        // a call failed and was tried again: an incomplete list without an error. So that is done here.
+        let recursive = matches!(self.place, Place::S3 { .. });
+        let mut folders = vec![format!("{prefix}/")];
         let mut found = Vec::new();
-        for entry in entries {
-            let metadata = entry.metadata();
-            if metadata.mode() != EntryMode::FILE {
-                continue;
+        while let Some(folder) = folders.pop() {
+            let options = options::ListOptions { recursive, ..Default::default() };
+            let entries = match self.runtime.block_on(operator.list_options(&folder, options)) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(TargetError::from_opendal("list", prefix, &error)),
+            };
+            for entry in entries {
+                let metadata = entry.metadata();
+                let is_below = entry.path().len() > folder.len() && entry.path().starts_with(&folder);
+                match metadata.mode() {
+                    EntryMode::FILE => found.push(stored(entry.path(), metadata)),
+                    EntryMode::DIR if !recursive && is_below => folders.push(entry.path().to_owned()),
+                    _ => {}
+                }
             }
-            let stored_ms = metadata.last_modified().map_or(0, |at| at.into_inner().as_millisecond());
-            found.push(Stored {
-                path: entry.path().to_owned(),
-                size: metadata.content_length(),
-                stored_ms: u64::try_from(stored_ms).unwrap_or(0),
-            });
         }
         Ok(found)
     }
@@ -314,6 +317,12 @@ impl Target {
         // The files are synced one by one as they are written; their folders' entries only by this.
         rustix::fs::syncfs(&folder).map_err(|e| io(e.into()))
     }
+}
+
+fn stored(path: &str, metadata: &opendal::Metadata) -> Stored {
+    let stored_ms = metadata.last_modified().map_or(0, |at| at.into_inner().as_millisecond());
+    let stored_ms = u64::try_from(stored_ms).unwrap_or(0);
+    Stored { path: path.to_owned(), size: metadata.content_length(), stored_ms }
 }
 
 fn checked(path: &str) -> Result<&str, TargetError> {

@@ -126,11 +126,32 @@ impl Webdav {
         if self.known.lock().contains(folder) {
             return Ok(());
         }
-        self.operator.create_dir(&format!("{folder}/")).await?;
+        let path = format!("{folder}/");
+        match self.operator.create_dir(&path).await {
+            // The target's own folder is not there yet.
+            Err(error) if matches!(Fault::within(&error), Some(Fault::Refused { status: 409, .. })) => {
+                self.make_own_folder().await.map_err(Fault::into_opendal)?;
+                self.operator.create_dir(&path).await?;
+            }
+            other => other?,
+        }
         self.known.lock().insert(folder.to_owned());
         Ok(())
     }
 
+    /// Makes the folder of the target, below one that is there.
+    async fn make_own_folder(&self) -> Result<(), Fault> {
+        let mut request = self.request("", VecDeque::new());
+        *request.method_mut() = Method::from_bytes(b"MKCOL").unwrap_or_default();
+        let response = self.client.exchange(request).await?;
+        match self.accepted(response).await {
+            // Somebody else made it meanwhile.
+            Err(Fault::Refused { status: 405, .. }) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// A request that stores something under a name, or with the name empty one about the target's folder.
     fn request<B>(&self, unfinished: &str, body: B) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::PUT;
@@ -167,15 +188,19 @@ impl Webdav {
     }
 
     async fn accepted(&self, response: Response<hyper::body::Incoming>) -> Result<(), Fault> {
-        let answer: Response<HttpBody> = self.client.judge(false, response).await?;
+        let judged: Result<Response<HttpBody>, Fault> = self.client.judge(false, response).await;
+        if matches!(judged, Err(Fault::Refused { status: 409, .. })) {
+            // Somebody removed our folder: the next file makes it again.
+            self.known.lock().clear();
+        }
+        let answer = judged?;
         let status = answer.status();
         if matches!(status, StatusCode::OK | StatusCode::CREATED | StatusCode::NO_CONTENT) {
             // Read to its end, so that the connection can be used again.
             let _ = answer.into_body().to_buffer().await;
             return Ok(());
         }
-        if matches!(status, StatusCode::CONFLICT | StatusCode::NOT_FOUND) {
-            // Somebody removed our folder: the next file makes it again.
+        if status == StatusCode::NOT_FOUND {
             self.known.lock().clear();
         }
         let said = status.canonical_reason().unwrap_or_default().to_owned();
