@@ -763,6 +763,8 @@ pub const BACKUP_DRILL_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one part of an upload to a store: S3 takes 10,000 parts, so that a file may have 80 GB; smaller files are sent, and
 /// sent again, as a whole.
 pub const BACKUP_PART_BYTES: usize = 8 << 20;
+/// Threads that talk to remote backup targets: TLS and SSH of a gigabit link keep one busy.
+pub const BACKUP_TARGET_THREADS: usize = 2;
 /// Parts of one upload on their way at once: one fills while another is confirmed.
 pub const BACKUP_PARTS_IN_FLIGHT: usize = 2;
 /// Connections to one HTTP target that are kept for the next request.

@@ -20,6 +20,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{CONTENT_LENGTH, HOST, HeaderValue, LOCATION};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
+use md5::{Digest, Md5};
 use opendal::{Buffer, HttpBody, HttpTransport};
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
@@ -226,7 +227,16 @@ impl HttpClient {
 impl HttpTransport for HttpClient {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let is_head = request.method() == Method::HEAD;
-        let request = request.map(|body| body.into_iter().collect::<VecDeque<Bytes>>());
+        let mut request = request.map(|body| body.into_iter().collect::<VecDeque<Bytes>>());
+        if self.0.dialect == Dialect::S3 && request.method() == Method::PUT {
+            // A bucket with object lock takes no upload without a checksum. This one every store understands, and opendal has it
+            // for uploads in one piece only.
+            let sum = request.body().iter().fold(Md5::new(), |sum, piece| sum.chain_update(piece)).finalize();
+            let text = data_encoding::BASE64.encode(&sum);
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                request.headers_mut().insert("content-md5", value);
+            }
+        }
         let response = self.exchange(request).await.map_err(Fault::into_opendal)?;
         self.judge(is_head, response).await.map_err(Fault::into_opendal)
     }

@@ -17,11 +17,11 @@ mod xml;
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{EntryMode, ErrorKind, Operator, blocking, options, services};
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, Runtime};
 
 pub use error::TargetError;
 pub use fault::Patience;
@@ -33,7 +33,7 @@ pub use sftp::SftpSettings;
 pub use webdav::WebdavSettings;
 
 use super::manifest::is_safe_path;
-use crate::limits::{BACKUP_COPY_BYTES, BACKUP_PART_BYTES, BACKUP_PARTS_IN_FLIGHT};
+use crate::limits::{BACKUP_COPY_BYTES, BACKUP_PART_BYTES, BACKUP_PARTS_IN_FLIGHT, BACKUP_TARGET_THREADS};
 use sftp::{Sftp, SftpRead};
 use source::Pieces;
 use webdav::Webdav;
@@ -44,6 +44,17 @@ const UNFINISHED: &str = ".unfinished";
 /// A name under [`UNFINISHED`] that nobody else has.
 fn unfinished_name() -> String {
     uuid::Uuid::new_v4().simple().to_string()
+}
+
+/// The runtime on which targets are waited for. Not the one of the server: that ends while a thread may still wait for a target
+/// that is silent, and tokio panics in such a thread.
+fn own_runtime() -> Handle {
+    static OWN: OnceLock<Option<Runtime>> = OnceLock::new();
+    let own = OWN.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(BACKUP_TARGET_THREADS).thread_name("targets").enable_all().build().ok()
+    });
+    own.as_ref().map_or_else(Handle::current, |own| own.handle().clone())
 }
 
 /// One file of a listing.
@@ -130,7 +141,7 @@ impl Target {
     }
 
     fn at(place: Place) -> Self {
-        Self { place, runtime: Handle::current(), append_only: false }
+        Self { place, runtime: own_runtime(), append_only: false }
     }
 
     /// The same place, from which nothing is removed when `append_only`.

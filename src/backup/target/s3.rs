@@ -59,8 +59,6 @@ pub(super) fn operator(settings: &S3Settings) -> Result<Operator, TargetError> {
         .root(&format!("/{}", settings.prefix.trim_matches('/')))
         .access_key_id(&settings.access_key)
         .secret_access_key(&settings.secret)
-        // A bucket with object lock takes no upload without a checksum; MD5 does not go with uploads in parts.
-        .checksum_algorithm("crc32c")
         .disable_config_load()
         .disable_ec2_metadata();
     remote(builder, client, settings.patience)

@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::fault::{Fault, Patience};
 use super::http::{Dialect, HttpClient, MOVED_BYTES};
 use super::source::Pieces;
-use super::{TargetError, UNFINISHED, s3, unfinished_name};
+use super::{TargetError, UNFINISHED, own_runtime, s3, unfinished_name};
 use crate::limits::{BACKUP_PARTS_IN_FLIGHT, BACKUP_RETRY_FIRST_MS};
 
 /// Where a folder on a WebDAV server is, and who we are there.
@@ -70,7 +70,7 @@ impl Webdav {
             "" => None,
             user => Some(basic(user, &settings.password)?),
         };
-        let (patience, runtime, known) = (settings.patience, Handle::current(), Mutex::default());
+        let (patience, runtime, known) = (settings.patience, own_runtime(), Mutex::default());
         Ok(Self { operator, client, url, authorization, patience, runtime, known })
     }
 
