@@ -17,7 +17,7 @@ SEED ?=
 ROUNDS ?= 5000
 SEEDS ?= 5000
 
-.PHONY: help build run test verify fix bench crash sim ui tools chromium network archivers clean
+.PHONY: help build run test verify fix bench crash sim ui tools chromium network archivers backup-servers clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -61,10 +61,29 @@ archivers:
 	  echo "age, zstd or b3sum is missing: trying apt-get"; \
 	  apt-get update -qq && apt-get install -y -qq age zstd b3sum || { echo "install them: apt-get install age zstd b3sum"; exit 1; }; }
 
-test: build chromium network archivers ## Set everything up and run all tests
+# The servers that backups are tested against: OpenSSH of Debian, moto and wsgidav of PyPI in a place of their own.
+SERVERS := $(TARGET_DIR)/backup-servers
+SERVERS_STAMP := $(SERVERS)/.installed
+
+$(SERVERS_STAMP): tests/targets/requirements.txt
+	@rm -rf $(SERVERS)
+	@python3 -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "python3 with venv is missing: trying apt-get"; \
+	  apt-get update -qq && apt-get install -y -qq python3 python3-venv || { echo "install it: apt-get install python3-venv"; exit 1; }; }
+	@python3 -m venv $(SERVERS)
+	@$(SERVERS)/bin/pip install --quiet --disable-pip-version-check -r $< || { \
+	  echo "the test servers of tests/targets/requirements.txt cannot be installed from PyPI"; exit 1; }
+	@touch $@
+
+backup-servers: $(SERVERS_STAMP)
+	@{ [ -x /usr/sbin/sshd ] && command -v ssh-keygen; } >/dev/null || { \
+	  echo "sshd is missing: trying apt-get"; \
+	  apt-get update -qq && apt-get install -y -qq openssh-server || { echo "install it: apt-get install openssh-server"; exit 1; }; }
+
+test: build chromium network archivers backup-servers ## Set everything up and run all tests
 	@ldd $(BINARY) 2>&1 | grep -q 'statically linked' || { echo "$(BINARY) is not statically linked"; exit 1; }
 	cd web-ui && npm run check && npm test && npm run size
-	HOLDFAST_RELEASE_BINARY=$(abspath $(BINARY)) cargo nextest run --locked --no-fail-fast
+	HOLDFAST_BACKUP_SERVERS=$(abspath $(SERVERS)) HOLDFAST_RELEASE_BINARY=$(abspath $(BINARY)) cargo nextest run --locked --no-fail-fast
 
 verify: tools $(UI_DIST) ## Check format, lints, documentation, tidiness, and the client's lint and types; edits nothing
 	cargo fmt --check

@@ -674,6 +674,8 @@ pub const BACKUP_COPY_BYTES: usize = 1 << 20;
 pub const BACKUP_RETRIES_MAX: usize = 4;
 /// How long a backup target may take for one call or one piece, in seconds: a spun-down disk or a slow link wakes up in it.
 pub const BACKUP_TARGET_TIMEOUT_SECONDS: u64 = 60;
+/// The same while somebody waits for the test of a target: two tries end before a command gives up on the server.
+pub const BACKUP_TEST_TIMEOUT_SECONDS: u64 = 10;
 /// Backup targets: each costs its own copy of everything.
 pub const BACKUP_TARGETS_MAX: usize = 8;
 /// Backup schedules.
@@ -684,6 +686,10 @@ pub const BACKUP_RECIPIENTS_MAX: usize = 16;
 pub const BACKUP_NAME_BYTES_MAX: usize = 32;
 /// Bytes of any other text of the backups' settings: paths and URLs.
 pub const BACKUP_TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a file that describes a backup target, or has one of its secrets: a description, a key and certificates fit twice.
+pub const BACKUP_TARGET_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Bytes of the certificates of a backup target's authority: a chain of five RSA certificates has about 10 KB.
+pub const BACKUP_CA_BYTES_MAX: usize = 16 << 10;
 /// Bytes of a password or private key: the longest RSA key in OpenSSH's form has about 6 KB.
 pub const BACKUP_SECRET_BYTES_MAX: usize = 8 << 10;
 /// Backups of one kind that a retention may keep.
@@ -759,6 +765,31 @@ pub const BACKUP_KEY_FILE_BYTES_MAX: usize = 64 << 10;
 pub const BACKUP_ORPHAN_HOURS: u64 = 24;
 /// Bytes of a drill's report that are read to see which backup it is of.
 pub const BACKUP_DRILL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one part of an upload to a store: S3 takes 10,000 parts, so that a file may have 80 GB; smaller files are sent, and
+/// sent again, as a whole.
+pub const BACKUP_PART_BYTES: usize = 8 << 20;
+/// Threads that talk to remote backup targets: TLS and SSH of a gigabit link keep one busy.
+pub const BACKUP_TARGET_THREADS: usize = 2;
+/// Parts of one upload on their way at once: one fills while another is confirmed.
+pub const BACKUP_PARTS_IN_FLIGHT: usize = 2;
+/// Connections to one HTTP target that are kept for the next request.
+pub const BACKUP_HTTP_IDLE_MAX: usize = 8;
+/// Bytes of an error that an HTTP target may explain itself with.
+pub const BACKUP_HTTP_ERROR_BYTES_MAX: usize = 64 << 10;
+/// Bytes of one SFTP request: every server takes 32 KiB.
+pub const BACKUP_SFTP_PIECE_BYTES: usize = 32 << 10;
+/// SFTP requests of one file on their way at once: 1 MiB per round trip.
+pub const BACKUP_SFTP_IN_FLIGHT: usize = 32;
+/// Folders of an SFTP target that are read at once: `blobs/` has up to 65,792.
+pub const BACKUP_SFTP_FOLDERS_IN_FLIGHT: usize = 16;
+/// Seconds between two signs of life on an idle SSH link: routers forget links after some minutes.
+pub const BACKUP_SSH_KEEPALIVE_SECONDS: u64 = 30;
+/// How long the first pause before a target is tried again lasts, in milliseconds; doubles each time.
+pub const BACKUP_RETRY_FIRST_MS: u64 = 1_000;
+/// Bytes of the file that a probe writes: enough to measure, small enough to stay on an append-only target.
+pub const BACKUP_PROBE_BYTES: usize = 256 << 10;
+/// A target with less room than this is pointed out by its probe.
+pub const BACKUP_PROBE_FREE_BYTES: u64 = 1 << 30;
 /// How often a target is pruned after backups that were made by themselves.
 pub const BACKUP_PRUNE_SECONDS: u64 = 3_600;
 /// How long a server that stops waits for its backup jobs to notice.

@@ -21,7 +21,9 @@ Exit code 0: the backup is good. 1: it is not; the report says why.
 
 Examples:
   holdfast drill --from /mnt/usb/backups --key drill-key.txt
-  holdfast drill --from /mnt/usb/backups --report drill.json --json")]
+  holdfast drill --from /mnt/usb/backups --report drill.json --json
+  holdfast drill --target-file store.toml --key drill-key.txt
+      on S3, WebDAV or SFTP; `holdfast restore --help` shows the file")]
 pub struct DrillArgs {
     #[command(flatten)]
     from: From,

@@ -13,6 +13,7 @@ pub mod log;
 mod output;
 pub mod pair;
 pub mod promote;
+pub mod repository;
 pub mod restore;
 pub mod serve;
 pub mod status;

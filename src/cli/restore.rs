@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admin_client::AdminClient;
 use super::output::Progress;
+use super::repository::{Place, TARGET_FILE_HELP};
 use super::{CliError, Global, Output};
 use crate::backup::crypt::{Identity, read_identities};
 use crate::backup::manifest::{BackupKind, Manifest};
@@ -18,15 +19,14 @@ use crate::backup::repository::Repository;
 use crate::backup::restore::{
     self, Catalogue, Moment, RestoreError, RestoreOptions, RestorePreview, RestoreReport, Stage,
 };
-use crate::backup::target::Target;
 use crate::limits;
 
 /// Where the backups are, and what reads them.
 #[derive(Clone, Debug, Args)]
 pub struct From {
-    /// The repository: a directory with manifests/, log/, snapshots/ (a copy of one will do)
-    #[arg(long, value_name = "DIR")]
-    pub from: PathBuf,
+    /// The repository.
+    #[command(flatten)]
+    pub place: Place,
     /// File with the private key, for an encrypted backup
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
@@ -38,9 +38,8 @@ pub struct From {
 impl From {
     /// The repository. Called within a tokio runtime.
     pub(super) fn repository(&self) -> Result<Repository, CliError> {
-        let target = Target::directory(&self.from).map_err(|e| failed(e.code(), &e, ""))?;
         // Nothing is ever deleted through it.
-        Ok(Repository::new(target, true))
+        Ok(Repository::new(self.place.open()?, true))
     }
 
     /// The private keys.
@@ -49,9 +48,7 @@ impl From {
     }
 }
 
-/// `holdfast restore`
-#[derive(Clone, Debug, Args)]
-#[command(after_help = "\
+const EXAMPLES: &str = "\
 Makes a data directory from a backup, as it was at the end of the newest backup
 or at any earlier moment. Everything is checked first: a part that is missing,
 damaged or of another backup is named, and the destination stays as it was. The
@@ -70,11 +67,19 @@ Examples:
   holdfast restore --from /mnt/usb/backups --data /srv/holdfast \\
       --to-time 2026-11-21T14:05:00+08:00
       as it was at that time
+  holdfast restore --target-file store.toml --data /srv/holdfast --key key.txt
+      the same from S3, WebDAV or SFTP, on a machine that has nothing yet
   holdfast serve --data /srv/holdfast
       then start it
   holdfast restore --from /mnt/usb/backups --data /srv/holdfast --live \\
       --channel 7238461 --to-time 2026-11-21T14:05:00Z
-      deleted messages of one channel, back into the running server")]
+      deleted messages of one channel, back into the running server
+";
+
+/// `holdfast restore`
+#[derive(Clone, Debug, Args)]
+#[command(after_help = format!("{EXAMPLES}\nHow the file for --target-file looks: holdfast restore --help"))]
+#[command(after_long_help = format!("{EXAMPLES}\n{TARGET_FILE_HELP}"))]
 pub struct RestoreArgs {
     #[command(flatten)]
     from: From,
@@ -99,6 +104,9 @@ pub struct RestoreArgs {
     /// Put texts of messages back into the running server instead (--channel, --to-time)
     #[arg(long, requires_all = ["channel", "to_time"], conflicts_with = "list")]
     live: bool,
+    /// With --live: a backup target of the server, instead of --from
+    #[arg(long, value_name = "NAME", requires = "live")]
+    target: Option<String>,
     /// With --live: the channel's id
     #[arg(long, value_name = "ID", requires = "live")]
     channel: Option<u64>,
@@ -217,12 +225,22 @@ fn live(global: &Global, args: &RestoreArgs, output: &Output) -> Result<(), CliE
     let text = |path: &PathBuf| {
         std::fs::read_to_string(path).map_err(|e| CliError::failed(format!("{}: {e}", path.display())))
     };
-    let directory = args.from.from.canonicalize();
-    let directory = directory.map_err(|e| CliError::failed(format!("{}: {e}", args.from.from.display())))?;
+    let directory = match (&args.from.place.from, &args.target) {
+        (Some(dir), None) => {
+            let real = dir.canonicalize();
+            Some(real.map_err(|e| CliError::failed(format!("{}: {e}", dir.display())))?)
+        }
+        (None, Some(_)) if args.from.place.target_file.is_none() => None,
+        _ => {
+            return Err(CliError::usage(
+                "--live reads a directory of the server (--from DIR) or one of its targets (--target NAME)",
+            ));
+        }
+    };
     let Moment::Time(as_of_ms) = args.moment() else { return Err(CliError::usage("--live needs --to-time")) };
     let ids: Vec<String> = args.message.iter().map(u64::to_string).collect();
     let body = json!({
-        "directory": directory, "key": args.from.key.as_ref().map(text).transpose()?, "signer": args.from.signer,
+        "directory": directory, "target": args.target, "key": args.from.key.as_ref().map(text).transpose()?, "signer": args.from.signer,
         "channel_id": args.channel.unwrap_or(0).to_string(), "as_of_ms": as_of_ms,
         "message_ids": (!ids.is_empty()).then_some(ids), "overwrite": args.overwrite, "dry_run": args.dry_run,
     });

@@ -2,6 +2,7 @@
 //! audit trail, nor to another place than the one it was entered for.
 //!
 //! - A secret that an update leaves out stays, if the target's place is the same; else it has to be entered again.
+//!   Whom we trust there is part of the place: who may name another authority could pose as the server.
 //! - The signing key is set once and stays for ever: repositories know the cluster by it.
 //!
 //! Whether a calendar makes sense is the API's affair, as with time zones: the rules know no calendars.
@@ -76,11 +77,11 @@ fn with_secrets(mut target: BackupTarget, old: &rows::Backups) -> Ruled<BackupTa
     };
     match (target.place.as_mut(), before) {
         (Some(BackupPlace::S3(new)), Some(BackupPlace::S3(old))) => {
-            let same = new.endpoint == old.endpoint && new.access_key == old.access_key;
+            let same = new.endpoint == old.endpoint && new.access_key == old.access_key && new.ca_pem == old.ca_pem;
             keep(&mut new.secret, old.secret.as_ref(), same)?;
         }
         (Some(BackupPlace::Webdav(new)), Some(BackupPlace::Webdav(old))) => {
-            let same = new.url == old.url && new.user == old.user;
+            let same = new.url == old.url && new.user == old.user && new.ca_pem == old.ca_pem;
             keep(&mut new.password, old.password.as_ref(), same)?;
         }
         (Some(BackupPlace::Sftp(new)), Some(BackupPlace::Sftp(old))) => {
@@ -104,6 +105,9 @@ fn check(new: &rows::Backups) -> Ruled<()> {
     let few = targets.len() <= limits::BACKUP_TARGETS_MAX;
     if !few || !unique(&targets) || !new.targets.iter().all(is_target) {
         return Err(RefusalCode::BackupTargetInvalid.into());
+    }
+    if !new.targets.iter().all(|target| is_ca_pem(ca_pem(target))) {
+        return Err(RefusalCode::BackupCaInvalid.into());
     }
     let few = new.recipients.len() <= limits::BACKUP_RECIPIENTS_MAX;
     if !few || !new.recipients.iter().all(|recipient| is_recipient(recipient)) {
@@ -150,6 +154,27 @@ pub fn is_recipient(text: &str) -> bool {
     let rest = text.strip_prefix("age1").unwrap_or_default();
     // 32 bytes and a checksum of six characters in Bech32.
     rest.len() == 58 && rest.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+}
+
+/// The authority's certificates of a target; empty where there are none.
+fn ca_pem(target: &BackupTarget) -> &str {
+    match &target.place {
+        Some(BackupPlace::S3(place)) => &place.ca_pem,
+        Some(BackupPlace::Webdav(place)) => &place.ca_pem,
+        _ => "",
+    }
+}
+
+/// Whether a text may be certificates in PEM, or is empty. A private key beside them is refused: everybody who sees the settings
+/// sees this text. Whether the certificates can be read is the API's affair.
+fn is_ca_pem(text: &str) -> bool {
+    let plain =
+        |character: char| character == '\t' || character == '\n' || character == '\r' || !character.is_control();
+    text.is_empty()
+        || (text.len() <= limits::BACKUP_CA_BYTES_MAX
+            && text.contains("-----BEGIN CERTIFICATE-----")
+            && !text.contains("PRIVATE KEY-----")
+            && text.chars().all(plain))
 }
 
 fn is_target(target: &BackupTarget) -> bool {

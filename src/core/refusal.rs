@@ -107,6 +107,8 @@ refusal_codes! {
     SalvageGap = "salvage_gap", 409, "An earlier record of the same diverged tail is missing.";
     /// A target of the backups is not complete, or there are too many.
     BackupTargetInvalid = "backup_target_invalid", 422, "A backup target is not complete, or its name is used twice.";
+    /// The authority's certificates of a target are none, or too many.
+    BackupCaInvalid = "backup_ca_invalid", 422, "The authority's certificate is not usable: it has to be PEM.";
     /// A public key of the backups is none.
     BackupRecipientInvalid = "backup_recipient_invalid", 422, "This is no public key of age: it begins with age1.";
     /// A schedule of the backups is not complete, or names a target that is not there.

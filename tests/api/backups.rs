@@ -26,7 +26,8 @@ async fn job(api: &Api, work: Value) -> Value {
 #[tokio::test]
 async fn from_the_first_day_to_a_lost_disk() {
     let (mut server, owner) = Server::start_set_up(Options::plain()).await;
-    let (place, api) = (tempfile::tempdir().unwrap(), &owner.api);
+    // Not in memory: the test of a target would complain.
+    let (place, api) = (tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), &owner.api);
     let disk = place.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     let status = api.get("/admin/backups").await.expect(200);
@@ -37,7 +38,11 @@ async fn from_the_first_day_to_a_lost_disk() {
 
     let settings = api.put("/admin/backups/targets/disk", directory(&disk)).await.expect(200);
     assert_eq!((&settings["targets"][0]["name"], &settings["signing_key_set"]), (&json!("disk"), &json!(true)));
-    api.post("/admin/backups/targets/disk/test", json!({})).await.expect(204);
+    let tested = api.post("/admin/backups/targets/disk/test", json!({})).await.expect(200);
+    let done: Vec<&Value> = tested["findings"].as_array().unwrap().iter().map(|found| &found["code"]).collect();
+    for what in ["write", "read", "list", "remove"] {
+        assert!(done.contains(&&json!(what)), "{tested}");
+    }
     let channel = owner.channel("private", &[]).await;
     owner.say(&channel, "to be kept").await;
 
@@ -97,7 +102,7 @@ async fn settings_are_checked_and_secrets_never_come_back() {
     let auditor = owner.invite("auditor", &[]).await;
     let api = &owner.api;
     let store = |secret: Value| {
-        json!({"place": {"kind": "s3", "endpoint": "https://s3.example", "bucket": "chat", "access_key": "AK",
+        json!({"place": {"kind": "s3", "endpoint": "https://127.0.0.1:9", "bucket": "chat", "access_key": "AK",
             "secret": secret}})
     };
     let put = api.put("/admin/backups/targets/store", store(json!("hunter2-s3cret"))).await;
@@ -108,7 +113,27 @@ async fn settings_are_checked_and_secrets_never_come_back() {
     let elsewhere =
         json!({"place": {"kind": "s3", "endpoint": "https://evil.example", "bucket": "b", "access_key": "AK"}});
     api.put("/admin/backups/targets/store", elsewhere).await.refused(422, "backup_secret_needed");
-    api.post("/admin/backups/targets/store/test", json!({})).await.refused(409, "target_kind_not_built");
+    // Nobody listens there.
+    api.post("/admin/backups/targets/store/test", json!({})).await.refused(409, "target_unreachable");
+
+    // The certificate of a private authority: it is read at once, and belongs to the place.
+    let trusting = |ca: &str, secret: Value| {
+        let mut body = store(secret);
+        body["place"]["ca_pem"] = json!(ca);
+        body
+    };
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let pem = own.cert.pem();
+    let damaged = pem.replacen("MII", "AAA", 1);
+    let with_key = format!("{pem}{}", own.signing_key.serialize_pem());
+    for bad in ["nonsense", &damaged, &with_key, &pem.repeat(100)] {
+        let refused = api.put("/admin/backups/targets/store", trusting(bad, json!("x"))).await;
+        refused.refused(422, "backup_ca_invalid");
+    }
+    let other = api.put("/admin/backups/targets/store", trusting(&pem, Value::Null)).await;
+    other.refused(422, "backup_secret_needed");
+    let kept = api.put("/admin/backups/targets/store", trusting(&pem, json!("hunter2-s3cret"))).await.expect(200);
+    assert_eq!(kept["targets"][0]["place"]["ca_pem"], pem);
 
     let version = kept["version"].clone();
     let patch = async |body: Value| api.patch("/admin/backups/settings", &version, body).await;

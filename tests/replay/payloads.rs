@@ -152,6 +152,7 @@ fn backups() -> Backups {
                     prefix: text("chat"),
                     access_key: text("AKIA"),
                     secret: secret("s3-secret"),
+                    ca_pem: text("-----BEGIN CERTIFICATE-----\n"),
                 }),
             ),
             target(
@@ -160,6 +161,7 @@ fn backups() -> Backups {
                     url: text("https://dav.example/b"),
                     user: text("anna"),
                     password: secret("dav-secret"),
+                    ca_pem: text("-----BEGIN CERTIFICATE-----\n"),
                 }),
             ),
             target(

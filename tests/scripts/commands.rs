@@ -525,6 +525,8 @@ fn settings(world: &World, line: &Line) -> Made<Command> {
 fn backups(world: &World, line: &Line) -> Made<Command> {
     let now = world.view.row::<rows::Backups>(Key::Backups).unwrap().map_or(1, |row| row.version);
     let secret = |name: &str| line.option(name).map(rows::Secret::text);
+    // Enough of a certificate for the rules, which read none.
+    let ca_pem = line.text("ca").map_or_else(String::new, |name| format!("-----BEGIN CERTIFICATE-----\n{name}\n"));
     let target = |(name, place): &(String, String)| {
         let place = match place.split_once("://") {
             Some(("https", _)) => rows::BackupPlace::S3(rows::S3Place {
@@ -532,12 +534,14 @@ fn backups(world: &World, line: &Line) -> Made<Command> {
                 bucket: line.text("bucket").unwrap_or_else(|| "chat".to_owned()),
                 access_key: "AKIA".to_owned(),
                 secret: secret("secret"),
+                ca_pem: ca_pem.clone(),
                 ..rows::S3Place::default()
             }),
             Some(("dav", rest)) => rows::BackupPlace::Webdav(rows::WebdavPlace {
                 url: format!("https://{rest}"),
                 user: "anna".to_owned(),
                 password: secret("secret"),
+                ca_pem: ca_pem.clone(),
             }),
             Some(("sftp", rest)) => rows::BackupPlace::Sftp(rows::SftpPlace {
                 host: rest.to_owned(),

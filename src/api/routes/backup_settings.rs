@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 use crate::api::ApiError;
 use crate::backup::crypt::Recipient;
 use crate::backup::schedule::Schedule;
+use crate::backup::target::check_ca_pem;
 use crate::core::event::BackupRetention;
+use crate::core::refusal::RefusalCode;
 use crate::core::rows::{self, BackupPlace, DirectoryPlace, S3Place, ScheduledKind, Secret, SftpPlace, WebdavPlace};
 
 /// Where a target is. A secret that is absent stays as it is; an empty one is taken away.
@@ -38,6 +40,9 @@ pub(super) enum PlaceSpec {
         access_key: String,
         /// The access key's secret.
         secret: Option<String>,
+        /// Certificates (PEM) of an authority that is trusted for this store beside those that the machine trusts.
+        #[serde(default)]
+        ca_pem: String,
     },
     /// A folder on a WebDAV server.
     Webdav {
@@ -48,6 +53,9 @@ pub(super) enum PlaceSpec {
         user: String,
         /// The password.
         password: Option<String>,
+        /// Certificates (PEM) of an authority that is trusted for this server beside those that the machine trusts.
+        #[serde(default)]
+        ca_pem: String,
     },
     /// A folder on an SSH server.
     Sftp {
@@ -74,11 +82,11 @@ impl From<PlaceSpec> for BackupPlace {
         let secret = |text: Option<String>| text.map(|text| Secret::text(&text));
         match spec {
             PlaceSpec::Directory { path } => Self::Directory(DirectoryPlace { path }),
-            PlaceSpec::S3 { endpoint, bucket, region, prefix, access_key, secret: key } => {
-                Self::S3(S3Place { endpoint, bucket, region, prefix, access_key, secret: secret(key) })
+            PlaceSpec::S3 { endpoint, bucket, region, prefix, access_key, secret: key, ca_pem } => {
+                Self::S3(S3Place { endpoint, bucket, region, prefix, access_key, secret: secret(key), ca_pem })
             }
-            PlaceSpec::Webdav { url, user, password } => {
-                Self::Webdav(WebdavPlace { url, user, password: secret(password) })
+            PlaceSpec::Webdav { url, user, password, ca_pem } => {
+                Self::Webdav(WebdavPlace { url, user, password: secret(password), ca_pem })
             }
             PlaceSpec::Sftp { host, port, user, path, host_key, password, private_key } => Self::Sftp(SftpPlace {
                 host,
@@ -112,10 +120,21 @@ const fn yes() -> bool {
     true
 }
 
+/// Refuses certificates that cannot be read now, not when the first backup fails.
+fn check_ca(place: &PlaceSpec) -> Result<(), ApiError> {
+    let (PlaceSpec::S3 { ca_pem, .. } | PlaceSpec::Webdav { ca_pem, .. }) = place else { return Ok(()) };
+    check_ca_pem(ca_pem).map_err(|error| {
+        let code = RefusalCode::BackupCaInvalid;
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, code.as_str(), code.title())
+            .with_detail(error.to_string())
+            .with_field("ca_pem")
+    })
+}
+
 impl TargetSpec {
     /// Adds it, or puts it in the place of the one of this name.
     pub(super) fn put(self, row: &mut rows::Backups, name: String) -> Result<(), ApiError> {
-        let target = self.named(name);
+        let target = self.named(name)?;
         match row.targets.iter_mut().find(|before| before.name == target.name) {
             Some(before) => *before = target,
             None => row.targets.push(target),
@@ -123,9 +142,10 @@ impl TargetSpec {
         Ok(())
     }
 
-    fn named(self, name: String) -> rows::BackupTarget {
+    fn named(self, name: String) -> Result<rows::BackupTarget, ApiError> {
         let Self { append_only, enabled, place } = self;
-        rows::BackupTarget { name, append_only, enabled, place: Some(place.into()) }
+        check_ca(&place)?;
+        Ok(rows::BackupTarget { name, append_only, enabled, place: Some(place.into()) })
     }
 }
 
@@ -198,7 +218,7 @@ impl SettingsPatch {
                 let TargetWanted { name, append_only, enabled, place } = wanted;
                 TargetSpec { append_only, enabled, place }.named(name)
             };
-            row.targets = targets.into_iter().map(target).collect();
+            row.targets = targets.into_iter().map(target).collect::<Result<_, _>>()?;
         }
         if let Some(recipients) = self.recipients {
             row.recipients = recipients.iter().map(|text| recipient(text)).collect::<Result<_, _>>()?;

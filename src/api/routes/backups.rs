@@ -10,6 +10,7 @@ use super::backup_settings::{SettingsPatch, TargetSpec};
 use crate::api::extract::{Admin, Authed, IfMatch, Json, Place};
 use crate::api::{ApiError, App, Problem, expect_reply};
 use crate::backup::service::{BackupStatus, Job, JobKind, Seen, ServiceError};
+use crate::backup::target::Report;
 use crate::core::chat::Reply;
 use crate::core::command::{Actor, BackupAct, Command, NoteBackup, UpdateBackups};
 use crate::core::event::Backups;
@@ -80,7 +81,9 @@ impl From<ServiceError> for ApiError {
             ServiceError::Backup(cause) if cause.code() == "backup_not_found" => {
                 (StatusCode::NOT_FOUND, "There is no such backup.")
             }
-            ServiceError::Backup(_) => (StatusCode::CONFLICT, "The backup target did not do this."),
+            ServiceError::Backup(_) | ServiceError::Unfit(_) => {
+                (StatusCode::CONFLICT, "The backup target did not do this.")
+            }
             ServiceError::State(cause) => return Self::internal(cause),
             ServiceError::Broken(cause) => return Self::internal(cause),
         };
@@ -173,21 +176,21 @@ pub(super) async fn forget(app: &App, actor: Actor, name: &str) -> Result<axum::
     .await
 }
 
-/// Stores, reads and removes a small file on a target.
+/// Stores, reads, lists and removes a small file on a target, and says what somebody should know of it. On an append-only target
+/// the file stays, or should: its removal is tried.
 #[utoipa::path(post, path = "/admin/backups/targets/{target}/test", tag = "backups",
     params(("target" = String, Path, description = "The target's name")), security(("bearer" = [])),
-    responses((status = 204), (status = "4XX", body = Problem)))]
+    responses((status = 200, body = Report), (status = "4XX", body = Problem)))]
 pub(super) async fn test_target(
     State(app): State<App>,
     _admin: Admin,
     Place(name): Place<String>,
-) -> Result<StatusCode, ApiError> {
+) -> Result<axum::Json<Report>, ApiError> {
     try_target(&app, &name).await
 }
 
-pub(super) async fn try_target(app: &App, name: &str) -> Result<StatusCode, ApiError> {
-    app.backups.test(&app.backups.target(name)?).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(super) async fn try_target(app: &App, name: &str) -> Result<axum::Json<Report>, ApiError> {
+    Ok(axum::Json(app.backups.test(&app.backups.target(name)?).await?))
 }
 
 /// The backups on a target, as they lie there now.

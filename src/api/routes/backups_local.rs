@@ -10,6 +10,7 @@ use super::backups::{self, JobWanted, Jobs, List, Pause};
 use crate::api::extract::{Json, Place};
 use crate::api::{ApiError, App};
 use crate::backup::service::{BackupStatus, Job};
+use crate::backup::target::Report;
 use crate::core::command::Actor;
 use crate::core::event::Backups;
 
@@ -53,7 +54,7 @@ async fn remove_target(State(app): State<App>, Place(name): Place<String>) -> Re
     backups::forget(&app, Actor::operator(), &name).await
 }
 
-async fn test_target(State(app): State<App>, Place(name): Place<String>) -> Result<StatusCode, ApiError> {
+async fn test_target(State(app): State<App>, Place(name): Place<String>) -> Result<axum::Json<Report>, ApiError> {
     backups::try_target(&app, &name).await
 }
 

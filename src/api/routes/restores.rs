@@ -1,7 +1,7 @@
 //! Texts of messages out of a backup into the running system, for admins and for the operator at the machine. What the
 //! texts are is never shown here.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use axum::Router;
 use axum::extract::State;
@@ -18,7 +18,7 @@ use crate::backup::repository::Repository;
 use crate::backup::restore::RestoreError;
 use crate::backup::restore::desk::RestoreJob;
 use crate::backup::restore::live::{LiveOptions, LiveReport, put_back};
-use crate::backup::target::Target;
+use crate::backup::target::{Target, TargetError, open};
 use crate::core::chat::Reply;
 use crate::core::chat::restores::PutBack;
 use crate::core::command::{Actor, Command, Envelope, RestoreMessages};
@@ -36,8 +36,13 @@ type TextsJob = RestoreJob<LiveReport>;
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MessagesAsked {
-    /// The repository: a directory of the server.
-    directory: String,
+    /// The repository: a directory of the server. Either this or `target`.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    directory: Option<PathBuf>,
+    /// The repository: one of the server's backup targets, by its name.
+    #[serde(default)]
+    target: Option<String>,
     /// The text of the key file, when the backup is encrypted. Not kept.
     #[serde(default)]
     key: Option<String>,
@@ -130,12 +135,8 @@ fn start(app: &App, actor: Actor, asked: MessagesAsked) -> Result<(StatusCode, a
         let detail = format!("at most {} messages may be named", limits::RESTORE_NAMED_MESSAGES_MAX);
         return Err(invalid("too_many_messages", detail, "message_ids"));
     }
-    let directory = PathBuf::from(&asked.directory);
-    if !directory.is_absolute() {
-        return Err(invalid("target_not_there", "the directory must be an absolute path".to_owned(), "directory"));
-    }
     let dry_run = asked.dry_run;
-    let options = live_options(app, asked, &directory)?;
+    let options = live_options(app, asked)?;
     let node = app.node.clone();
     let job = app.restores.begin((dry_run, app.stopping.child_token()), move |tell, cancel| {
         let mut put = |command| if dry_run { Ok(would(&command)) } else { propose(&node, &actor, command) };
@@ -145,8 +146,27 @@ fn start(app: &App, actor: Actor, asked: MessagesAsked) -> Result<(StatusCode, a
     job.map(|job| (StatusCode::ACCEPTED, axum::Json(job))).ok_or_else(busy)
 }
 
-fn live_options(app: &App, asked: MessagesAsked, directory: &Path) -> Result<LiveOptions, ApiError> {
-    let target = Target::directory(directory).map_err(|error| invalid(error.code(), error.to_string(), "directory"))?;
+/// The repository that was asked for.
+fn target(app: &App, asked: &MessagesAsked) -> Result<Target, ApiError> {
+    let no = |error: TargetError, field| invalid(error.code(), error.to_string(), field);
+    match (&asked.directory, &asked.target) {
+        (Some(directory), None) if directory.is_absolute() => {
+            Target::directory(directory).map_err(|error| no(error, "directory"))
+        }
+        (Some(_), None) => {
+            Err(invalid("target_not_there", "the directory must be an absolute path".to_owned(), "directory"))
+        }
+        (None, Some(name)) => {
+            let row = app.backups.target(name)?;
+            let place = row.place.as_ref().ok_or_else(|| no(TargetError::NotThere(name.clone()), "target"))?;
+            open(place).map_err(|error| no(error, "target"))
+        }
+        _ => Err(invalid("target_not_there", "name either a directory or a target".to_owned(), "target")),
+    }
+}
+
+fn live_options(app: &App, asked: MessagesAsked) -> Result<LiveOptions, ApiError> {
+    let target = target(app, &asked)?;
     let parse =
         |text: String| parse_identities(&text, "key").map_err(|error| invalid(error.code(), error.to_string(), "key"));
     Ok(LiveOptions {

@@ -17,7 +17,7 @@ use crate::backup::restore::desk::RestoreJob;
 use crate::backup::restore::first_run::FirstRun;
 use crate::backup::restore::{self, Moment, RestoreError, RestoreOptions, RestorePreview, RestoreReport};
 use crate::backup::service::Seen;
-use crate::backup::target;
+use crate::backup::target::{self, Patience};
 use crate::core::rows::BackupPlace;
 
 /// What is to be restored.
@@ -66,9 +66,9 @@ fn invalid((code, field): (&'static str, &'static str), detail: &dyn std::fmt::D
 }
 
 /// What to restore, within the empty data directory of this server. Blocks, within a runtime.
-fn options(app: &App, asked: Asked) -> Result<RestoreOptions, ApiError> {
+fn options(app: &App, asked: Asked, patience: Patience) -> Result<RestoreOptions, ApiError> {
     let place = BackupPlace::from(asked.place);
-    let target = target::open(&place).map_err(|error| invalid((error.code(), "place"), &error))?;
+    let target = target::open_with(&place, patience).map_err(|error| invalid((error.code(), "place"), &error))?;
     let key = asked.key.filter(|text| !text.trim().is_empty());
     let keys = key.map(|text| parse_identities(&text, "key")).transpose();
     Ok(RestoreOptions {
@@ -99,7 +99,7 @@ async fn blocking<T: Send + 'static>(
 pub(super) async fn look(State(app): State<App>, Json(asked): Json<Asked>) -> Result<axum::Json<Found>, ApiError> {
     app.setup.check(&asked.token)?;
     blocking(move || {
-        let options = options(&app, asked)?;
+        let options = options(&app, asked, Patience::short())?;
         let preview = restore::preview(&options, &|_| {}, &CancellationToken::new()).map_err(|e| refused(&e))?;
         let listed = options.repository.list(None).map_err(|e| refused(&e.into()))?;
         Ok(axum::Json(Found { backups: listed.iter().map(Seen::from).collect(), preview }))
@@ -116,7 +116,7 @@ pub(super) async fn begin(
 ) -> Result<(StatusCode, axum::Json<Job>), ApiError> {
     app.setup.check(&asked.token)?;
     let (first_run, cancel) = (app.first_run.clone(), app.stopping.child_token());
-    let options = blocking(move || options(&app, asked)).await?;
+    let options = blocking(move || options(&app, asked, Patience::default())).await?;
     let job = first_run.begin(options, cancel).ok_or_else(running)?;
     Ok((StatusCode::ACCEPTED, axum::Json(job)))
 }

@@ -29,6 +29,7 @@ pub use look::{Failure, Seen};
 pub use status::{BackupStatus, NextRun, TargetStatus};
 pub use work::{pruned, verified};
 
+use super::target::{Finding, Report};
 use super::{BackupError, repository::Repository};
 use crate::blobs::BlobStore;
 use crate::core::backups::defaults;
@@ -121,6 +122,8 @@ pub enum ServiceError {
     NoJob,
     /// The repository or the target refused.
     Backup(BackupError),
+    /// A target was tried out and does not do what backups need.
+    Unfit(Finding),
     /// The state cannot be read.
     State(ViewError),
     /// The work ended unexpectedly.
@@ -136,6 +139,9 @@ impl ServiceError {
             Self::Busy => "backup_busy",
             Self::NoJob => "backup_job_not_found",
             Self::Backup(error) => error.code(),
+            // What was tried has a short word; what the target said has a code of its own.
+            Self::Unfit(found) if found.code.starts_with("target_") => found.code,
+            Self::Unfit(_) => "target_unfit",
             Self::State(_) | Self::Broken(_) => "internal",
         }
     }
@@ -148,6 +154,7 @@ impl std::fmt::Display for ServiceError {
             Self::Busy => f.write_str("too many backup jobs wait already"),
             Self::NoJob => f.write_str("there is no such job, or it has ended"),
             Self::Backup(error) => error.fmt(f),
+            Self::Unfit(found) => f.write_str(&found.text),
             Self::State(error) => error.fmt(f),
             Self::Broken(why) => f.write_str(why),
         }
@@ -293,14 +300,15 @@ impl BackupService {
         .await
     }
 
-    /// Stores, reads and removes a small file on a target: whether backups could be made there.
+    /// Stores, reads, lists and removes a small file on a target, and looks at what holds it: whether backups can be made
+    /// there, and what somebody should know of it.
     ///
     /// # Errors
-    /// [`ServiceError`].
-    pub async fn test(&self, target: &BackupTarget) -> Result<(), ServiceError> {
-        let target = target.clone();
-        let tried = tokio::task::spawn_blocking(move || status::try_target(&target));
-        tried.await.map_err(|error| ServiceError::Broken(error.to_string()))?.map_err(ServiceError::Backup)
+    /// [`ServiceError::Unfit`] when backups cannot be made there; other [`ServiceError`]s.
+    pub async fn test(&self, target: &BackupTarget) -> Result<Report, ServiceError> {
+        let (target, data) = (target.clone(), self.0.options.data.clone());
+        let tried = tokio::task::spawn_blocking(move || status::try_target(&target, &data));
+        tried.await.map_err(|error| ServiceError::Broken(error.to_string()))?
     }
 
     /// Works until `shutdown`, then stops the jobs that run.

@@ -1,15 +1,17 @@
 //! What an operator sees of the backups: who makes them, what each target holds, what comes next, what is wrong.
 
+use std::path::Path;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::alarms::{self, Alarm, Facts};
 use super::due::Plan;
-use super::look::{self, Failure, Look, Seen};
-use super::{BackupService, Held};
-use crate::backup::BackupError;
+use super::look::{Failure, Look, Seen};
+use super::{BackupService, Held, ServiceError};
 use crate::backup::crypt::read_identities;
 use crate::backup::manifest::Signer;
+use crate::backup::target::{self, Level, Patience, Report, TargetError};
 use crate::core::rows::{BackupTarget, Backups, Secret};
 use crate::core::view::ViewError;
 use crate::limits::BACKUP_NEXT_RUNS;
@@ -189,19 +191,15 @@ fn summary(settings: &Backups, targets: &[TargetStatus], alarms: usize) -> Strin
     format!("{state}: {} targets, {sealed}", enabled.len())
 }
 
-/// Stores, reads and removes a small file.
-pub(super) fn try_target(target: &BackupTarget) -> Result<(), BackupError> {
-    let repository = look::open(target)?;
-    let (place, path) = (repository.place(), format!("try/{}", now_ms()));
-    place.list("manifests")?;
-    if target.append_only {
-        return Ok(()); // what is stored there stays there
-    }
-    place.put(&path, &mut &b"holdfast"[..])?;
-    let read = place.read(&path, 64);
-    place.remove(&path)?;
-    match read?.as_slice() {
-        b"holdfast" => Ok(()),
-        other => Err(BackupError::Part { path, what: format!("{} bytes came back, not the 8 stored", other.len()) }),
+/// Tries out what backups need, by a file that is removed again; `data` is this node's data directory.
+pub(super) fn try_target(target: &BackupTarget, data: &Path) -> Result<Report, ServiceError> {
+    let of_target = |error: TargetError| ServiceError::Backup(error.into());
+    let place = target.place.as_ref().ok_or_else(|| of_target(TargetError::NotThere(target.name.clone())))?;
+    // Somebody waits for the answer.
+    let place = target::open_with(place, Patience::short()).map_err(of_target)?;
+    let report = place.append_only(target.append_only).probe(Some(data));
+    match report.findings.iter().find(|finding| finding.level == Level::Bad) {
+        Some(bad) => Err(ServiceError::Unfit(bad.clone())),
+        None => Ok(report),
     }
 }

@@ -5,13 +5,17 @@ use std::io;
 
 use opendal::ErrorKind;
 
+use super::fault::Fault;
+
 /// Why a target did not do what was asked.
 #[derive(Debug)]
 pub enum TargetError {
     /// The folder or the bucket is not there.
     NotThere(String),
-    /// This build knows no targets of this kind.
-    NotBuilt(&'static str),
+    /// What the settings of the target say cannot be.
+    BadSettings(String),
+    /// The certificates of the target's authority, as the settings have them, are none.
+    BadCertificate(String),
     /// There is no such file.
     NotFound(String),
     /// The name is none that we would build.
@@ -32,6 +36,39 @@ pub enum TargetError {
         /// What the target said.
         cause: String,
     },
+    /// The target does not let us in with this key or password.
+    KeyRefused {
+        /// What the target said.
+        cause: String,
+    },
+    /// The SSH host shows another key than the pinned one.
+    HostKey {
+        /// The host and its port.
+        place: String,
+        /// The fingerprint that was pinned; empty: none.
+        expected: String,
+        /// The fingerprints that it has.
+        found: String,
+    },
+    /// The server's certificate is not trusted.
+    Certificate {
+        /// The host and its port.
+        place: String,
+        /// Why not.
+        cause: String,
+    },
+    /// The clocks of this machine and of the store differ too much.
+    ClockSkew {
+        /// What the store said.
+        cause: String,
+    },
+    /// The target can only be read.
+    ReadOnly {
+        /// Where it is.
+        place: String,
+    },
+    /// Nothing is removed from an append-only target.
+    AppendOnly(String),
     /// The target has no room.
     Full {
         /// The file that did not fit.
@@ -61,16 +98,17 @@ pub enum TargetError {
 
 impl TargetError {
     pub(super) fn from_opendal(op: &'static str, path: &str, error: &opendal::Error) -> Self {
+        if let Some(fault) = Fault::within(error) {
+            return fault.clone().into_target(op, path);
+        }
         let path = path.to_owned();
-        let cause = error.to_string();
-        let system = system_error(error);
-        match error.kind() {
-            ErrorKind::NotFound => Self::NotFound(path),
-            ErrorKind::PermissionDenied => Self::Denied { op, path, cause },
-            _ if system == Some(io::ErrorKind::StorageFull) || system == Some(io::ErrorKind::QuotaExceeded) => {
-                Self::Full { path }
-            }
-            _ if system == Some(io::ErrorKind::ReadOnlyFilesystem) => Self::Denied { op, path, cause },
+        let cause = cause_of(error);
+        match (error.kind(), system_error(error)) {
+            (_, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) => Self::Full { path },
+            (_, Some(io::ErrorKind::ReadOnlyFilesystem)) => Self::ReadOnly { place: path },
+            (ErrorKind::ConfigInvalid, _) => Self::NotThere(cause),
+            (ErrorKind::NotFound, _) => Self::NotFound(path),
+            (ErrorKind::PermissionDenied, _) => Self::Denied { op, path, cause },
             _ => Self::Unreachable { op, path, cause },
         }
     }
@@ -80,17 +118,33 @@ impl TargetError {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NotThere(_) => "target_not_there",
-            Self::NotBuilt(_) => "target_kind_not_built",
+            Self::BadSettings(_) => "target_bad_settings",
+            Self::BadCertificate(_) => "target_bad_ca",
             Self::NotFound(_) => "target_file_missing",
             Self::BadPath(_) => "target_bad_path",
             Self::TooLarge { .. } => "target_file_too_large",
             Self::Denied { .. } => "target_denied",
+            Self::KeyRefused { .. } => "target_key_refused",
+            Self::HostKey { .. } => "target_host_key",
+            Self::Certificate { .. } => "target_certificate",
+            Self::ClockSkew { .. } => "target_clock_skew",
+            Self::ReadOnly { .. } => "target_read_only",
+            Self::AppendOnly(_) => "target_append_only",
             Self::Full { .. } => "target_full",
             Self::Unreachable { .. } => "target_unreachable",
             Self::Source(_) => "backup_source",
             Self::Io { .. } => "target_io",
         }
     }
+}
+
+/// What an error of opendal says, without the request and the headers around it.
+fn cause_of(error: &opendal::Error) -> String {
+    let mut text: String = error.message().chars().take(300).collect();
+    if let Some(source) = std::error::Error::source(error) {
+        text = format!("{text}: {source}");
+    }
+    text
 }
 
 /// What the operating system said, somewhere below.
@@ -108,14 +162,29 @@ fn system_error(error: &opendal::Error) -> Option<io::ErrorKind> {
 impl fmt::Display for TargetError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotThere(place) => write!(f, "{place} is not there; is the disk mounted?"),
-            Self::NotBuilt(kind) => {
-                write!(f, "this version of holdfast cannot store backups on targets of the kind {kind} yet")
-            }
+            Self::NotThere(place) => write!(f, "{place} is not there; is its name right, is its disk mounted?"),
+            Self::BadSettings(why) => write!(f, "the target cannot be used: {why}"),
+            Self::BadCertificate(why) => write!(f, "the authority's certificate cannot be used: {why}"),
             Self::NotFound(path) => write!(f, "{path} is not in the repository"),
             Self::BadPath(path) => write!(f, "{:?} is no path in a repository", path),
             Self::TooLarge { path, bytes_max } => write!(f, "{path} has more than {bytes_max} bytes"),
             Self::Denied { op, path, cause } => write!(f, "the target does not allow to {op} {path}: {cause}"),
+            Self::KeyRefused { cause } => write!(f, "the target refuses this key or password: {cause}"),
+            Self::HostKey { place, expected, found } if expected.is_empty() => write!(
+                f,
+                "no host key is pinned for {place}; it shows {found}: compare with what its administrator says, then pin it"
+            ),
+            Self::HostKey { place, expected, found } => {
+                write!(f, "{place} is not the host that was pinned: it shows {found}, not {expected}")
+            }
+            Self::Certificate { place, cause } => {
+                write!(f, "the certificate of {place} is not trusted: {cause}; give its authority's certificate")
+            }
+            Self::ClockSkew { cause } => {
+                write!(f, "the clocks of this machine and of the store differ too much; set them right: {cause}")
+            }
+            Self::ReadOnly { place } => write!(f, "{place} can only be read"),
+            Self::AppendOnly(path) => write!(f, "{path} is not removed: the target is append-only"),
             Self::Full { path } => write!(f, "the target has no room for {path}"),
             Self::Unreachable { op, path, cause } => write!(f, "cannot {op} {path}: {cause}"),
             Self::Source(cause) => write!(f, "cannot read what was to be stored: {cause}"),

@@ -13,6 +13,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 
 use super::admin_client::AdminClient;
+use super::repository::Place;
 use super::{CliError, Global, Output};
 use crate::backup::crypt::Identity;
 use settings::{KeepArgs, SetArgs};
@@ -48,11 +49,13 @@ Examples:
   holdfast backup now                 what came since the last, on all targets
   holdfast backup now --full usb      a full one on the target usb")]
     Now(NowArgs),
-    /// List the backups on a target, or in a directory without a server
+    /// List the backups on a target, or at any place without a server
     #[command(after_help = "\
 Examples:
   holdfast backup list usb
-  holdfast backup list --from /mnt/usb      needs no server and no data")]
+  holdfast backup list --from /mnt/usb      needs no server and no data
+  holdfast backup list --target-file store.toml
+      the same on S3, WebDAV or SFTP; `holdfast restore --help` shows the file")]
     List(ListArgs),
     /// Read every part of the backups back and compare it with what was stored
     #[command(after_help = "\
@@ -61,7 +64,8 @@ anything is wrong; every wrong part is named, and who needs it.
 
 Examples:
   holdfast backup verify usb
-  holdfast backup verify --from /mnt/usb --backup NAME")]
+  holdfast backup verify --from /mnt/usb --backup NAME
+  holdfast backup verify --target-file store.toml")]
     Verify(VerifyArgs),
     /// Take away the backups that the retention does not keep
     #[command(after_help = "\
@@ -126,9 +130,9 @@ pub struct NowArgs {
 pub struct ListArgs {
     /// The target [default: all]
     pub target: Option<String>,
-    /// A directory that holds a repository, instead of a target of the server
-    #[arg(long, value_name = "DIR", conflicts_with = "target")]
-    pub from: Option<PathBuf>,
+    /// Where else than on a target of the server.
+    #[command(flatten)]
+    pub place: Place,
 }
 
 /// `holdfast backup verify`
@@ -136,9 +140,9 @@ pub struct ListArgs {
 pub struct VerifyArgs {
     /// The target [default: all that are enabled]
     pub target: Option<String>,
-    /// A directory that holds a repository, instead of a target of the server
-    #[arg(long, value_name = "DIR", conflicts_with = "target")]
-    pub from: Option<PathBuf>,
+    /// Where else than on a target of the server.
+    #[command(flatten)]
+    pub place: Place,
     /// Only this backup and what it rests on
     #[arg(long, value_name = "NAME")]
     pub backup: Option<String>,
@@ -149,13 +153,13 @@ pub struct VerifyArgs {
 pub struct PruneArgs {
     /// The target [default: all that are enabled]
     pub target: Option<String>,
-    /// A directory that holds a repository, instead of a target of the server
-    #[arg(long, value_name = "DIR", conflicts_with = "target")]
-    pub from: Option<PathBuf>,
+    /// Where else than on a target of the server.
+    #[command(flatten)]
+    pub place: Place,
     /// Only say what would go
     #[arg(long)]
     pub dry_run: bool,
-    /// What stays; only with --from: a server has its own settings.
+    /// What stays; only with --from or --target-file: a server has its own settings.
     #[command(flatten)]
     pub keep: KeepArgs,
 }
@@ -206,12 +210,12 @@ pub fn run(global: &Global, args: &BackupArgs, output: &Output) -> Result<(), Cl
             let work = json!({ "kind": "backup", "full": args.full });
             follow::run(global, (work, args.target.as_deref()), (args.detach, output))
         }
-        BackupCommand::List(args) => match &args.from {
-            Some(dir) => offline::list(dir, output),
+        BackupCommand::List(args) => match one_place(&args.place, args.target.as_deref())? {
+            Some(place) => offline::list(place, output),
             None => show::list(global, args.target.as_deref(), output),
         },
-        BackupCommand::Verify(args) => match &args.from {
-            Some(dir) => offline::verify(dir, args.backup.as_deref(), output),
+        BackupCommand::Verify(args) => match one_place(&args.place, args.target.as_deref())? {
+            Some(place) => offline::verify(place, args.backup.as_deref(), output),
             None => {
                 let work = json!({ "kind": "verify", "backup": args.backup });
                 follow::run(global, (work, args.target.as_deref()), (false, output))
@@ -239,13 +243,23 @@ pub fn run(global: &Global, args: &BackupArgs, output: &Output) -> Result<(), Cl
     }
 }
 
+/// The place that was named instead of a target of the server.
+fn one_place<'a>(place: &'a Place, target: Option<&str>) -> Result<Option<&'a Place>, CliError> {
+    match (place.is_given(), target) {
+        (true, Some(_)) => {
+            Err(CliError::usage("name either a target of the server, or a place with --from or --target-file"))
+        }
+        (given, _) => Ok(given.then_some(place)),
+    }
+}
+
 fn prune(global: &Global, args: &PruneArgs, output: &Output) -> Result<(), CliError> {
-    if let Some(dir) = &args.from {
-        return offline::prune(dir, (&args.keep, args.dry_run), output);
+    if let Some(place) = one_place(&args.place, args.target.as_deref())? {
+        return offline::prune(place, (&args.keep, args.dry_run), output);
     }
     if args.keep.is_given() {
         return Err(CliError::usage(
-            "--keep-... goes with --from; a server's retention is set by `holdfast backup set`",
+            "--keep-... goes with --from or --target-file; a server's retention is set by `holdfast backup set`",
         ));
     }
     let work = json!({ "kind": "prune", "dry_run": args.dry_run });

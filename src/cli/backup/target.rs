@@ -29,10 +29,23 @@ Examples:
   holdfast backup target add usb --directory /mnt/usb/holdfast
   holdfast backup target add nas --directory /mnt/nas --append-only
   holdfast backup target add store --s3 https://s3.example --bucket chat \\
-    --access-key AKIA... --secret-file key.txt")]
+    --access-key AKIA... --secret-file key.txt
+  holdfast backup target add nas --webdav https://nas.lan/dav/holdfast \\
+    --user backup --password-file password.txt --ca-file nas-ca.pem
+  holdfast backup target add box --sftp backup.lan --user holdfast \\
+    --key-file id_ed25519 --path backups --host-key SHA256:...")]
     Add(Box<AddArgs>),
     /// List the targets
     List,
+    /// Print a target as a file from which any machine restores without this server
+    #[command(after_help = "\
+The file holds no secrets: it names files where you put them. Keep all of it
+beside the key of the backups, away from this server.
+
+Example:
+  holdfast backup target describe store > store.toml
+  holdfast restore --target-file store.toml --list    (on any machine)")]
+    Describe(NameArgs),
     /// Store, read and remove a small file: whether backups could be made there
     Test(NameArgs),
     /// Remove a target from the settings; what lies there stays
@@ -83,6 +96,9 @@ struct AddArgs {
     /// WebDAV, SFTP: a file with the password
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// S3, WebDAV: a file with the certificate (PEM) of the authority that signed the server's, if it is your own
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["directory", "sftp"])]
+    ca_file: Option<PathBuf>,
     /// SFTP: a file with the private key in OpenSSH form
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -105,9 +121,10 @@ pub(super) fn run(global: &Global, args: &TargetArgs, output: &Output) -> Result
     match &args.command {
         TargetCommand::Add(args) => add(global, args, output),
         TargetCommand::List => list(global, output),
+        TargetCommand::Describe(args) => describe(global, &args.name, output),
         TargetCommand::Test(args) => {
             let answer = ask(global, Method::POST, (&format!("/targets/{}/test", args.name), None))?;
-            output.show(&answer, "It works: a file was stored, read back and removed.")
+            output.show(&answer, &findings(&answer))
         }
         TargetCommand::Remove(args) => {
             let settings = ask(global, Method::DELETE, (&format!("/targets/{}", args.name), None))?;
@@ -116,12 +133,13 @@ pub(super) fn run(global: &Global, args: &TargetArgs, output: &Output) -> Result
     }
 }
 
+fn read(path: &Path) -> Result<String, CliError> {
+    let text = std::fs::read_to_string(path);
+    text.map_err(|error| CliError::failed(format!("{} cannot be read: {error}", path.display())))
+}
+
 /// A secret from a file, without the line's end.
 fn secret(file: Option<&Path>) -> Result<Option<String>, CliError> {
-    let read = |path: &Path| {
-        let text = std::fs::read_to_string(path);
-        text.map_err(|error| CliError::failed(format!("{} cannot be read: {error}", path.display())))
-    };
     Ok(file.map(read).transpose()?.map(|text| text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
@@ -131,16 +149,19 @@ fn place(args: &AddArgs) -> Result<Value, CliError> {
         let path = std::path::absolute(path).map_err(CliError::usage)?;
         return Ok(json!({ "kind": "directory", "path": path }));
     }
+    // As it is: a line's end belongs to it.
+    let ca_pem = args.ca_file.as_deref().map(read).transpose()?.unwrap_or_default();
     if let Some(endpoint) = &args.s3 {
         return Ok(json!({
             "kind": "s3", "endpoint": endpoint, "bucket": given(&args.bucket), "region": given(&args.region),
             "prefix": given(&args.prefix), "access_key": given(&args.access_key),
-            "secret": secret(args.secret_file.as_deref())?,
+            "secret": secret(args.secret_file.as_deref())?, "ca_pem": ca_pem,
         }));
     }
     let password = secret(args.password_file.as_deref())?;
     if let Some(url) = &args.webdav {
-        return Ok(json!({ "kind": "webdav", "url": url, "user": given(&args.user), "password": password }));
+        let user = given(&args.user);
+        return Ok(json!({ "kind": "webdav", "url": url, "user": user, "password": password, "ca_pem": ca_pem }));
     }
     let host = given(&args.sftp);
     let (host, port) = match host.rsplit_once(':').map(|(host, port)| (host.to_owned(), port.parse::<u16>())) {
@@ -149,7 +170,7 @@ fn place(args: &AddArgs) -> Result<Value, CliError> {
         None => (host, 22),
     };
     // A private key ends with a line's end: without it, it is none.
-    let key = args.key_file.as_deref().map(std::fs::read_to_string).transpose().map_err(CliError::failed)?;
+    let key = args.key_file.as_deref().map(read).transpose()?;
     Ok(json!({
         "kind": "sftp", "host": host, "port": port, "user": given(&args.user), "path": given(&args.path),
         "host_key": given(&args.host_key), "password": password, "private_key": key,
@@ -161,10 +182,54 @@ fn add(global: &Global, args: &AddArgs, output: &Output) -> Result<(), CliError>
     let settings = ask(global, Method::PUT, (&format!("/targets/{}", args.name), Some(&body)))?;
     let tested = ask(global, Method::POST, (&format!("/targets/{}/test", args.name), None));
     let shown = match tested {
-        Ok(_) => format!("{} is a target now, and it works.", args.name),
+        Ok(found) => format!("{} is a target now.\n{}", args.name, findings(&found)),
         Err(error) => format!("{} is a target now, but it does not work yet: {error}", args.name),
     };
     output.show(&settings, &shown)
+}
+
+/// What a test found, a line each; what somebody should know stands out.
+fn findings(report: &Value) -> String {
+    let all = report.get("findings").and_then(Value::as_array).into_iter().flatten();
+    let line = |found: &Value| {
+        let mark = if text(found, "/level") == "good" { "ok" } else { "NOTE" };
+        format!("  {mark:<5}{}\n", text(found, "/text"))
+    };
+    format!("It works:\n{}", all.map(line).collect::<String>())
+}
+
+fn describe(global: &Global, name: &str, output: &Output) -> Result<(), CliError> {
+    let settings = ask(global, Method::GET, ("/settings", None))?;
+    let targets = settings.get("targets").and_then(Value::as_array);
+    let target = targets.into_iter().flatten().find(|target| text(target, "/name") == name);
+    let place = target.and_then(|target| target.get("place")).and_then(Value::as_object);
+    let place = place.ok_or_else(|| CliError::failed(format!("there is no target {name}")))?;
+    let described = description(place)?;
+    output.show(&json!({ "target": name, "description": described }), &described)
+}
+
+/// A place as `--target-file` reads it, with the names of files where the secrets go.
+fn description(place: &serde_json::Map<String, Value>) -> Result<String, CliError> {
+    let mut table = toml::Table::new();
+    for (name, value) in place {
+        let secret = name.strip_suffix("_set").filter(|_| value.as_bool() == Some(true));
+        let (name, value) = match (secret, value) {
+            (Some(secret), _) => (format!("{secret}_file"), toml::Value::from(format!("{secret}.txt"))),
+            (None, Value::String(text)) if !text.is_empty() => (name.clone(), toml::Value::from(text.clone())),
+            (None, Value::Number(number)) => (name.clone(), toml::Value::from(number.as_i64().unwrap_or_default())),
+            _ => continue,
+        };
+        table.insert(name, value);
+    }
+    let body = toml::to_string(&table).map_err(CliError::failed)?;
+    let files: Vec<&str> =
+        table.iter().filter(|(name, _)| name.ends_with("_file")).filter_map(|(_, file)| file.as_str()).collect();
+    let first = if files.is_empty() {
+        String::new()
+    } else {
+        format!("# The secrets belong into {} beside this file, readable by you only.\n", files.join(" and "))
+    };
+    Ok(format!("{first}{body}"))
 }
 
 fn list(global: &Global, output: &Output) -> Result<(), CliError> {
@@ -181,4 +246,24 @@ fn list(global: &Global, output: &Output) -> Result<(), CliError> {
         rows.push(vec![text(target, "/name").to_owned(), kind.to_owned(), place.to_owned(), notes.join(", ")]);
     }
     output.show(&settings, &table(&rows))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_names_files_for_secrets_and_leaves_out_what_is_not_set() {
+        let place = json!({ "kind": "webdav", "url": "https://nas.lan/dav", "user": "backup", "password_set": true,
+            "ca_pem": "" });
+        let text = description(place.as_object().unwrap()).unwrap();
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        let mut names: Vec<&str> = table.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["kind", "password_file", "url", "user"], "{text}");
+        assert!(text.starts_with("# The secrets belong into password.txt"), "{text}");
+        let place = json!({ "kind": "sftp", "host": "h", "port": 22, "password_set": false, "private_key_set": true });
+        let text = description(place.as_object().unwrap()).unwrap();
+        assert!(text.contains("private_key_file = \"private_key.txt\"") && !text.contains("password"), "{text}");
+    }
 }

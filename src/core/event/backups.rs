@@ -29,6 +29,8 @@ pub enum BackupPlaceView {
         access_key: String,
         /// Whether its secret is set.
         secret_set: bool,
+        /// Certificates (PEM) of an authority that is trusted for this store; empty: the machine's own trust counts alone.
+        ca_pem: String,
     },
     /// A folder on a WebDAV server.
     Webdav {
@@ -38,6 +40,8 @@ pub enum BackupPlaceView {
         user: String,
         /// Whether the password is set.
         password_set: bool,
+        /// Certificates (PEM) of an authority that is trusted for this server; empty: the machine's own trust counts alone.
+        ca_pem: String,
     },
     /// A folder on an SSH server.
     Sftp {
@@ -70,10 +74,14 @@ impl From<&BackupPlace> for BackupPlaceView {
                 prefix: place.prefix.clone(),
                 access_key: place.access_key.clone(),
                 secret_set: set(&place.secret),
+                ca_pem: place.ca_pem.clone(),
             },
-            BackupPlace::Webdav(place) => {
-                Self::Webdav { url: place.url.clone(), user: place.user.clone(), password_set: set(&place.password) }
-            }
+            BackupPlace::Webdav(place) => Self::Webdav {
+                url: place.url.clone(),
+                user: place.user.clone(),
+                password_set: set(&place.password),
+                ca_pem: place.ca_pem.clone(),
+            },
             BackupPlace::Sftp(place) => Self::Sftp {
                 host: place.host.clone(),
                 port: place.port,

@@ -67,6 +67,9 @@ pub struct S3Place {
     /// The access key's secret.
     #[prost(message, optional, tag = "6")]
     pub secret: Option<Secret>,
+    /// Certificates (PEM) of an authority that is trusted for this store beside those that the machine trusts; may be empty.
+    #[prost(string, tag = "7")]
+    pub ca_pem: String,
 }
 
 /// A folder on a WebDAV server.
@@ -81,6 +84,9 @@ pub struct WebdavPlace {
     /// The password.
     #[prost(message, optional, tag = "3")]
     pub password: Option<Secret>,
+    /// Certificates (PEM) of an authority that is trusted for this server beside those that the machine trusts; may be empty.
+    #[prost(string, tag = "4")]
+    pub ca_pem: String,
 }
 
 /// A folder on an SSH server.

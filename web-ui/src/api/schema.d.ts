@@ -171,7 +171,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Stores, reads and removes a small file on a target. */
+        /**
+         * Stores, reads, lists and removes a small file on a target, and says what somebody should know of it. On an append-only target
+         *     the file stays, or should: its removal is tried.
+         */
         post: operations["post_admin_backups_targets_target_test"];
         delete?: never;
         options?: never;
@@ -1203,6 +1206,8 @@ export interface components {
             access_key: string;
             /** @description The bucket. */
             bucket: string;
+            /** @description Certificates (PEM) of an authority that is trusted for this store; empty: the machine's own trust counts alone. */
+            ca_pem: string;
             /** @description The store's URL. */
             endpoint: string;
             /** @enum {string} */
@@ -1214,6 +1219,8 @@ export interface components {
             /** @description Whether its secret is set. */
             secret_set: boolean;
         } | {
+            /** @description Certificates (PEM) of an authority that is trusted for this server; empty: the machine's own trust counts alone. */
+            ca_pem: string;
             /** @enum {string} */
             kind: "webdav";
             /** @description Whether the password is set. */
@@ -1254,6 +1261,8 @@ export interface components {
             access_key?: string;
             /** @description The bucket. */
             bucket: string;
+            /** @description Certificates (PEM) of an authority that is trusted for this store beside those that the machine trusts. */
+            ca_pem?: string;
             /** @description The store's URL. */
             endpoint: string;
             /** @enum {string} */
@@ -1265,6 +1274,8 @@ export interface components {
             /** @description The access key's secret. */
             secret?: string | null;
         } | {
+            /** @description Certificates (PEM) of an authority that is trusted for this server beside those that the machine trusts. */
+            ca_pem?: string;
             /** @enum {string} */
             kind: "webdav";
             /** @description The password. */
@@ -1520,6 +1531,40 @@ export interface components {
             name: string;
             /** @description Where it is. */
             place: components["schemas"]["BackupPlaceWanted"];
+        };
+        /** @description One sentence of a report. */
+        BackupTestFinding: {
+            /** @description Stable, for programs: what was tried (`write`, `read`, `list`, `remove`), what was noticed, or a target's error. */
+            code: string;
+            /** @description How good it is. */
+            level: components["schemas"]["BackupTestLevel"];
+            /** @description For people. */
+            text: string;
+        };
+        /**
+         * @description How good a finding is.
+         * @enum {string}
+         */
+        BackupTestLevel: "good" | "warning" | "bad";
+        /** @description What came of a probe. */
+        BackupTestReport: {
+            /**
+             * Format: int64
+             * @description Bytes of the file that was written and read.
+             */
+            bytes: number;
+            /** @description In the order of trying. */
+            findings: components["schemas"]["BackupTestFinding"][];
+            /**
+             * Format: int64
+             * @description How long reading took, in milliseconds.
+             */
+            read_ms?: number | null;
+            /**
+             * Format: int64
+             * @description How long writing took, in milliseconds.
+             */
+            write_ms?: number | null;
         };
         /** @description The settings of the backups. */
         Backups: {
@@ -2170,8 +2215,8 @@ export interface components {
             as_of_ms: number;
             /** @description The channel. */
             channel_id: string;
-            /** @description The repository: a directory of the server. */
-            directory: string;
+            /** @description The repository: a directory of the server. Either this or `target`. */
+            directory?: string | null;
             /** @description Only say what would happen. */
             dry_run?: boolean;
             /** @description The text of the key file, when the backup is encrypted. Not kept. */
@@ -2182,6 +2227,8 @@ export interface components {
             overwrite?: boolean;
             /** @description The fingerprint of who must have signed the backup. */
             signer?: string | null;
+            /** @description The repository: one of the server's backup targets, by its name. */
+            target?: string | null;
         };
         /** @description What was found, and what became of it. */
         MessagesRestored: components["schemas"]["PutBack"] & {
@@ -3820,11 +3867,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            204: {
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["BackupTestReport"];
+                };
             };
             "4XX": {
                 headers: {

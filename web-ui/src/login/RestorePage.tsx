@@ -33,8 +33,9 @@ const FIELDS: Record<Kind, Field[]> = {
     { name: "prefix", optional: true },
     { name: "access_key" },
     { name: "secret", secret: true },
+    { name: "ca_pem", optional: true, multiline: true },
   ],
-  webdav: [{ name: "url" }, { name: "user", optional: true }, { name: "password", secret: true, optional: true }],
+  webdav: [{ name: "url" }, { name: "user", optional: true }, { name: "password", secret: true, optional: true }, { name: "ca_pem", optional: true, multiline: true }],
   sftp: [
     { name: "host" },
     { name: "port", optional: true },
