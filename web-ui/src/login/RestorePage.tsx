@@ -35,7 +35,12 @@ const FIELDS: Record<Kind, Field[]> = {
     { name: "secret", secret: true },
     { name: "ca_pem", optional: true, multiline: true },
   ],
-  webdav: [{ name: "url" }, { name: "user", optional: true }, { name: "password", secret: true, optional: true }, { name: "ca_pem", optional: true, multiline: true }],
+  webdav: [
+    { name: "url" },
+    { name: "user", optional: true },
+    { name: "password", secret: true, optional: true },
+    { name: "ca_pem", optional: true, multiline: true },
+  ],
   sftp: [
     { name: "host" },
     { name: "port", optional: true },
