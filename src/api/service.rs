@@ -153,10 +153,7 @@ impl Service {
             role.wait_for(|role| *role == Role::Active).await.map_err(failed)?;
         }
         let setup = setup_link(&data, &node, alone)?;
-        let scratch = data.join("scratch");
-        if let Err(error) = crate::backup::restore::live::sweep(&scratch) {
-            tracing::warn!(%error, "what an interrupted job has left could not be removed");
-        }
+        let scratch = swept_scratch(&data);
         let notices = rejoined.into_iter().chain(notices(&report)).collect();
         let app = App::new(AppParts {
             node,
@@ -473,6 +470,15 @@ fn notices(report: &StartReport) -> Vec<String> {
         notices.push(format!("the state could not be used at the last start and was rebuilt from {from}{old}"));
     }
     notices
+}
+
+/// Where backups are opened to put texts back; what an interrupted job has left there is removed.
+fn swept_scratch(data: &Path) -> std::path::PathBuf {
+    let scratch = data.join("scratch");
+    if let Err(error) = crate::backup::restore::live::sweep(&scratch) {
+        tracing::warn!(%error, "what an interrupted job has left could not be removed");
+    }
+    scratch
 }
 
 /// The set-up link, as long as there is no owner. A crash after the set-up may have left it: then it is removed.

@@ -391,6 +391,8 @@ mod tests {
         assert_eq!(at, Moment::Time(1_795_241_100_000));
         parse("restore --from /b --to-time 2026-11-21T14:05:00").unwrap_err();
         parse("restore --from /b --to-index 7 --backup x").unwrap_err();
-        parse("restore").unwrap_err();
+        let nowhere = Alone::try_parse_from(["restore"]).unwrap().restore;
+        let refused = nowhere.from.repository().err().unwrap();
+        assert!(refused.exit_code() == 2 && refused.to_string().contains("--from DIR"), "{refused}");
     }
 }

@@ -23,6 +23,13 @@ async fn job(api: &Api, work: Value) -> Value {
     .await
 }
 
+fn flip_a_bit(path: &Path) {
+    let mut bytes = std::fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+}
+
 #[tokio::test]
 async fn from_the_first_day_to_a_lost_disk() {
     let (mut server, owner) = Server::start_set_up(Options::plain()).await;
@@ -72,10 +79,7 @@ async fn from_the_first_day_to_a_lost_disk() {
 
     // A damaged part is named.
     let log = std::fs::read_dir(disk.join("log")).unwrap().next().unwrap().unwrap().path();
-    let mut bytes = std::fs::read(&log).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
-    std::fs::write(&log, bytes).unwrap();
+    flip_a_bit(&log);
     let checked = job(api, json!({"kind": "verify", "backup": null})).await;
     assert_eq!((&checked["state"], &checked["outcome"]["code"]), (&json!("failed"), &json!("part_damaged")));
     let part = log.file_name().unwrap().to_str().unwrap();
@@ -96,27 +100,16 @@ async fn from_the_first_day_to_a_lost_disk() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn settings_are_checked_and_secrets_never_come_back() {
-    let (mut server, owner) = Server::start_set_up(Options::plain()).await;
-    let auditor = owner.invite("auditor", &[]).await;
-    let api = &owner.api;
-    let store = |secret: Value| {
-        json!({"place": {"kind": "s3", "endpoint": "https://127.0.0.1:9", "bucket": "chat", "access_key": "AK",
-            "secret": secret}})
-    };
-    let put = api.put("/admin/backups/targets/store", store(json!("hunter2-s3cret"))).await;
-    assert_eq!(put.expect(200)["targets"][0]["place"]["secret_set"], true);
-    // Left out: it stays.
-    let kept = api.put("/admin/backups/targets/store", store(Value::Null)).await.expect(200);
-    assert_eq!(kept["targets"][0]["place"]["secret_set"], true);
-    let elsewhere =
-        json!({"place": {"kind": "s3", "endpoint": "https://evil.example", "bucket": "b", "access_key": "AK"}});
-    api.put("/admin/backups/targets/store", elsewhere).await.refused(422, "backup_secret_needed");
-    // Nobody listens there.
-    api.post("/admin/backups/targets/store/test", json!({})).await.refused(409, "target_unreachable");
+/// A bucket of which nobody answers.
+fn store(secret: Value) -> Value {
+    json!({"place": {"kind": "s3", "endpoint": "https://127.0.0.1:9", "bucket": "chat", "access_key": "AK", "secret": secret}})
+}
 
-    // The certificate of a private authority: it is read at once, and belongs to the place.
+#[tokio::test]
+async fn the_certificate_of_a_private_authority_is_read_at_once_and_belongs_to_the_place() {
+    let (mut server, owner) = Server::start_set_up(Options::plain()).await;
+    let api = &owner.api;
+    api.put("/admin/backups/targets/store", store(json!("hunter2-s3cret"))).await.expect(200);
     let trusting = |ca: &str, secret: Value| {
         let mut body = store(secret);
         body["place"]["ca_pem"] = json!(ca);
@@ -134,6 +127,24 @@ async fn settings_are_checked_and_secrets_never_come_back() {
     other.refused(422, "backup_secret_needed");
     let kept = api.put("/admin/backups/targets/store", trusting(&pem, json!("hunter2-s3cret"))).await.expect(200);
     assert_eq!(kept["targets"][0]["place"]["ca_pem"], pem);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn settings_are_checked_and_secrets_never_come_back() {
+    let (mut server, owner) = Server::start_set_up(Options::plain()).await;
+    let auditor = owner.invite("auditor", &[]).await;
+    let api = &owner.api;
+    let put = api.put("/admin/backups/targets/store", store(json!("hunter2-s3cret"))).await;
+    assert_eq!(put.expect(200)["targets"][0]["place"]["secret_set"], true);
+    // Left out: it stays.
+    let kept = api.put("/admin/backups/targets/store", store(Value::Null)).await.expect(200);
+    assert_eq!(kept["targets"][0]["place"]["secret_set"], true);
+    let elsewhere =
+        json!({"place": {"kind": "s3", "endpoint": "https://evil.example", "bucket": "b", "access_key": "AK"}});
+    api.put("/admin/backups/targets/store", elsewhere).await.refused(422, "backup_secret_needed");
+    // Nobody listens there.
+    api.post("/admin/backups/targets/store/test", json!({})).await.refused(409, "target_unreachable");
 
     let version = kept["version"].clone();
     let patch = async |body: Value| api.patch("/admin/backups/settings", &version, body).await;
@@ -229,7 +240,7 @@ async fn the_command_line_teaches_and_does() {
     let first = run(&["now"]).await;
     assert!(first.code == Some(1) && first.stderr.contains("backup target add"), "{first:?}");
     let added = run(&["target", "add", "usb", "--directory", path]).await;
-    assert!(added.expect(0).stdout.contains("it works"), "{added:?}");
+    assert!(added.expect(0).stdout.contains("It works"), "{added:?}");
     run(&["set", "--full", "weekly sun 02:00", "--incremental", "hourly", "--keep-last", "5"]).await.expect(0);
     let wrong = run(&["set", "--full", "now and then"]).await;
     assert!(wrong.code == Some(1) && wrong.stderr.contains("backup_calendar_invalid"), "{wrong:?}");

@@ -132,7 +132,10 @@ fn open() -> Vec<Route> {
         "token": "hfs_x", "organisation": "X", "time_zone": "UTC", "locale": "en", "username": "xx",
         "display_name": "X", "password": PASSWORD,
     });
-    let restore = json!({"token": "hfs_x", "place": {"kind": "directory", "path": "/srv"}});
+    let restore = json!({
+        "token": "hfs_x", "place": {"kind": "directory", "path": "/srv"}, "key": null, "signer": null, "backup": "x",
+        "to_time_ms": null,
+    });
     let accept = json!({
         "token": "hfi_x", "username": "xx", "display_name": "X", "password": PASSWORD, "locale": "en", "device": "x",
     });

@@ -5,13 +5,22 @@ use serde_json::{Value, json};
 use crate::support::backup::back_up;
 use crate::support::people::log_in;
 use crate::support::server::free_port;
-use crate::support::{Options, PASSWORD, Person, Server, until};
+use crate::support::{Api, Options, PASSWORD, Person, Server, until};
 
 /// An empty server that keeps its port when it starts again.
 async fn empty() -> Server {
     let mut options = Options::plain();
     options.site.port = free_port();
     Server::start(options).await
+}
+
+/// The job when it is over.
+async fn ended(api: &Api, token: &str) -> Value {
+    until("the restore ends", async || {
+        let job = api.post("/setup/restore/job", json!({"token": token})).await.expect(200);
+        (job["state"] != "running").then_some(job)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,21 +55,13 @@ async fn the_set_up_page_restores_and_the_server_goes_on_with_it() {
     // What cannot be restored changes nothing, and the page may try again.
     let wrong = asked(&repository, json!({"signer": "no such fingerprint"}));
     api.post("/setup/restore", wrong).await.expect(202);
-    let failed = until("the restore gives up", async || {
-        let job = api.post("/setup/restore/job", json!({"token": token})).await.expect(200);
-        (job["state"] != "running").then_some(job)
-    })
-    .await;
+    let failed = ended(&api, &token).await;
     assert_eq!(failed["state"], "failed", "{failed}");
     assert!(failed["failure"]["code"].is_string(), "{failed}");
 
     let named = asked(&repository, json!({"backup": backup.name()}));
     api.post("/setup/restore", named.clone()).await.expect(202);
-    let job = until("the restore ends", async || {
-        let job = api.post("/setup/restore/job", json!({"token": token})).await.expect(200);
-        (job["state"] != "running").then_some(job)
-    })
-    .await;
+    let job = ended(&api, &token).await;
     assert_eq!((&job["state"], &job["report"]["messages"]), (&json!("done"), &json!(1)), "{job}");
     // Until it starts again, nobody sets up what would be gone then.
     api.post("/setup/restore", named).await.refused(409, "restore_job_running");

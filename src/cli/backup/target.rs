@@ -59,7 +59,7 @@ struct NameArgs {
 }
 
 #[derive(Clone, Debug, Args)]
-#[group(id = "place", required = true, args = ["directory", "s3", "webdav", "sftp"])]
+#[command(group(clap::ArgGroup::new("place").required(true).args(["directory", "s3", "webdav", "sftp"])))]
 struct AddArgs {
     /// What to call it: small letters, digits, - and _
     name: String,
