@@ -47,6 +47,8 @@ pub const BACKUP_UNREACHABLE_SECONDS: u64 = 600;
 pub const BACKUP_SMALL_PERCENT: u64 = 50;
 /// How often each target is looked at: what it holds, and whether it is there.
 pub const BACKUP_LOOK_SECONDS: u64 = 60;
+/// The same while somebody looks at the status of the backups.
+pub const BACKUP_WATCHED_SECONDS: u64 = 5;
 /// How often it is looked whether something is due.
 pub const BACKUP_TICK_MS: u64 = 1_000;
 /// Jobs that are remembered after they ended: some months of nightly ones on several targets.

@@ -133,8 +133,8 @@ fn open() -> Vec<Route> {
         "display_name": "X", "password": PASSWORD,
     });
     let restore = json!({
-        "token": "hfs_x", "place": {"kind": "directory", "path": "/srv"}, "key": null, "signer": null, "backup": "x",
-        "to_time_ms": null,
+        "token": "hfs_x", "place": {"kind": "directory", "path": "/srv"}, "key": "x", "signer": "x", "backup": "x",
+        "to_time_ms": 1,
     });
     let accept = json!({
         "token": "hfi_x", "username": "xx", "display_name": "X", "password": PASSWORD, "locale": "en", "device": "x",
@@ -294,7 +294,7 @@ fn server() -> Vec<Route> {
             "/admin/restore/messages",
             Admin,
             json!({
-                "directory": "/nowhere", "key": "none", "signer": "nobody", "channel_id": "1", "as_of_ms": 1,
+                "directory": "/nowhere", "target": "nowhere", "key": "none", "signer": "nobody", "channel_id": "1", "as_of_ms": 1,
                 "message_ids": ["1"], "overwrite": false, "dry_run": true,
             }),
         ),

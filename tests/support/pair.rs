@@ -140,14 +140,16 @@ impl Pair {
     }
 
     /// Waits until every acknowledged record is on both nodes and the standby would take over by itself; gives the
-    /// active's index.
+    /// active's index. Both must say so: the active has not noticed yet what has just begun anew.
     pub(crate) async fn protected(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let statuses = [self.status(0).await, self.status(1).await];
             for (index, status) in statuses.iter().enumerate() {
                 let Some(status) = status else { continue };
-                let safe = status["protected"] == true && status["automatic_failover"] == true;
+                let ready = |status: &Value| status["automatic_failover"] == true;
+                let agreed = statuses[other(index)].as_ref().is_some_and(ready);
+                let safe = status["protected"] == true && ready(status) && agreed;
                 let informed = self.witness.is_none() || self.knows_witness(status);
                 if status["role"] == "active" && safe && informed {
                     return index;
@@ -190,6 +192,19 @@ impl Pair {
         one
     }
 
+    /// As [`Pair::equal_logs`], and nobody has anything left to write down.
+    async fn quiet_logs(&self) {
+        let mut seen = (Value::Null, Instant::now());
+        until("the logs stay as they are", async || {
+            let end = self.equal_logs().await["last_index"].clone();
+            if end != seen.0 {
+                seen = (end, Instant::now());
+            }
+            (seen.1.elapsed() >= Duration::from_millis(500)).then_some(())
+        })
+        .await;
+    }
+
     async fn both_ends(&self) -> [Value; 2] {
         [self.log_end(0).await, self.log_end(1).await]
     }
@@ -204,7 +219,7 @@ impl Pair {
     /// Ends everything at once and compares: the logs are equal, and so are the states. Nobody has panicked.
     pub(crate) async fn finish(mut self) {
         self.protected().await;
-        self.equal_logs().await;
+        self.quiet_logs().await;
         // Both in one moment, so that neither notices that the other is gone and writes it down.
         for node in &self.nodes {
             node.signal(Signal::KILL);

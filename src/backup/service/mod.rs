@@ -17,7 +17,7 @@ mod work;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -36,7 +36,9 @@ use crate::core::backups::defaults;
 use crate::core::keys::Key;
 use crate::core::rows::{self, BackupTarget, Backups};
 use crate::core::view::{ViewError, ViewExt as _};
-use crate::limits::{BACKUP_LOOK_SECONDS, BACKUP_PRUNE_SECONDS, BACKUP_STOP_MS_MAX, BACKUP_TICK_MS};
+use crate::limits::{
+    BACKUP_LOOK_SECONDS, BACKUP_PRUNE_SECONDS, BACKUP_STOP_MS_MAX, BACKUP_TICK_MS, BACKUP_WATCHED_SECONDS,
+};
 use crate::node::{Node, now_ms};
 use crate::ops::durable_file::create_private_dir;
 use crate::ops::metrics;
@@ -103,6 +105,8 @@ struct Inner {
     /// What the log was told last: alarms are told once.
     told: Mutex<Vec<(&'static str, Option<String>)>>,
     started_ms: u64,
+    /// When somebody asked for the status last.
+    asked_ms: AtomicU64,
     /// The log had to be trimmed before the backups had it.
     trimmed_ahead: AtomicBool,
 }
@@ -180,6 +184,7 @@ impl BackupService {
             duty: Mutex::new(Duty::Elsewhere("it is not known yet how the pair stands")),
             told: Mutex::default(),
             started_ms: now_ms(),
+            asked_ms: AtomicU64::new(0),
             trimmed_ahead: AtomicBool::new(false),
         })))
     }
@@ -366,10 +371,12 @@ impl BackupService {
     }
 
     fn look_if_old(&self, target: &BackupTarget, now: u64) {
+        // Who looks at the status, on either node, should see soon what the other one has stored.
+        let watched = now.saturating_sub(self.0.asked_ms.load(Ordering::Relaxed)) < BACKUP_LOOK_SECONDS * 1_000;
+        let seconds = if watched { BACKUP_WATCHED_SECONDS } else { BACKUP_LOOK_SECONDS };
         let mut held = self.0.held.lock();
         let entry = held.entry(target.name.clone()).or_default();
-        let fresh =
-            entry.look.as_ref().is_some_and(|look| now.saturating_sub(look.at_ms) < BACKUP_LOOK_SECONDS * 1_000);
+        let fresh = entry.look.as_ref().is_some_and(|look| now.saturating_sub(look.at_ms) < seconds * 1_000);
         if fresh || entry.looking || self.0.board.is_busy(&target.name) {
             return;
         }

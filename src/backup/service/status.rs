@@ -87,6 +87,7 @@ impl BackupService {
     pub fn status(&self) -> Result<BackupStatus, ViewError> {
         let now = now_ms();
         let (settings, organisation) = (self.settings()?, self.organisation()?);
+        self.0.asked_ms.store(now, std::sync::atomic::Ordering::Relaxed);
         let (plan, _) = Plan::new(&settings, &organisation.time_zone);
         let held = self.0.held.lock().clone();
         let targets: Vec<_> =
@@ -185,10 +186,12 @@ fn summary(settings: &Backups, targets: &[TargetStatus], alarms: usize) -> Strin
     let state = match (alarms, without) {
         (0, 0) => "backups are in order".to_owned(),
         (0, count) => format!("{count} of {} backup targets have no backup yet", enabled.len()),
+        (1, _) => "1 backup alarm".to_owned(),
         (count, _) => format!("{count} backup alarms"),
     };
+    let plural = if enabled.len() == 1 { "" } else { "s" };
     let sealed = if settings.recipients.is_empty() { "not encrypted" } else { "encrypted" };
-    format!("{state}: {} targets, {sealed}", enabled.len())
+    format!("{state}: {} target{plural}, {sealed}", enabled.len())
 }
 
 /// Tries out what backups need, by a file that is removed again; `data` is this node's data directory.
